@@ -1,0 +1,85 @@
+# test/test.mk - the targets that install, test, measure and show. Included by the Makefile.
+
+RUN      := /usr/bin/python3 test/support/run.py --logs $(B)/test-logs
+TOOLS    := $(B)/tools
+CONTRACT := $(sort $(wildcard test/contract/*.sh test/contract/*.py))
+E2E      := $(sort $(wildcard test/e2e/[0-9]*.sh test/e2e/[0-9]*.py))
+TORTURE  := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/torture/*.c))
+CORRUPT  := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/corrupt/*.c))
+TSAN     := -fsanitize=thread -DBLIX_TSAN
+ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Prometheus, and the libraries of its web page.
+PROMETHEUS_DEB := prometheus libjs-bootstrap4 libjs-d3 libjs-eonasdan-bootstrap-datetimepicker libjs-jquery \
+	libjs-jquery-hotkeys libjs-moment libjs-moment-timezone libjs-mustache libjs-popper.js libjs-rickshaw \
+	fonts-glyphicons-halflings
+export B
+
+.PHONY: deps deps-demo deps-build
+deps:
+	$(Q)bash test/support/deps.sh test && bash test/support/tools.sh $(TOOLS) $(PROMETHEUS_DEB) prometheus-node-exporter
+deps-demo:
+	$(Q)bash test/support/deps.sh demo && bash test/support/tools.sh $(TOOLS) $(PROMETHEUS_DEB)
+deps-build:
+	$(Q)bash test/support/deps.sh build
+
+# Dependencies first, then a second make: what is to be built may only be known once they are there.
+.PHONY: demo
+demo: deps-demo
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)exec /usr/bin/python3 test/cluster/demo.py --build $(B)
+
+.PHONY: test check
+test: deps
+	$(Q)$(MAKE) --no-print-directory test-programs race-programs
+	$(Q)$(RUN) $(UNIT_BIN) $(CORRUPT) $(CONTRACT) $(addprefix $(B)/tsan/,$(RACE_BIN:$(B)/%=%)) $(TORTURE) \
+		$(wildcard test/torture/*.sh) $(E2E)
+
+check: test-programs
+	$(Q)$(RUN) $(UNIT_BIN) $(CORRUPT) $(CONTRACT)
+
+# Race tests run under ThreadSanitizer; their programs are plain mains because Criterion cannot
+# start under it.
+.PHONY: race-programs tsan
+race-programs:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SANITIZE='$(TSAN)' WERROR= race-only
+.PHONY: race-only
+race-only: $(RACE_BIN)
+tsan: race-programs
+	$(Q)$(RUN) $(addprefix $(B)/tsan/,$(RACE_BIN:$(B)/%=%))
+
+.PHONY: asan
+asan:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SANITIZE='$(ASAN)' CFLAGS='-O1 -g' asan-run
+.PHONY: asan-run
+asan-run: test-programs
+	$(Q)$(RUN) $(UNIT_BIN) $(CORRUPT) $(TORTURE) $(E2E)
+
+.PHONY: torture
+torture: test-programs
+	$(Q)for t in $(TORTURE); do echo "== $$t"; $$t $(S) || exit 1; done
+
+.PHONY: lint
+lint: $(METRICS_H) $(PROTO_H)
+	$(Q)bash test/contract/includes.sh
+	$(Q)clang-format --dry-run -Werror $(filter-out shm/metrics.def,$(shell git ls-files '*.c' '*.h'))
+	$(Q)shellcheck -S warning $(shell git ls-files '*.sh') .ci/run
+	$(Q)clang-tidy --quiet $(SHM_SRC) $(HOOKS_SRC) $(AGENT_SRC) agent/main.c -- $(CPPFLAGS) -std=gnu17 2>/dev/null
+
+.PHONY: clang
+clang:
+	$(Q)$(MAKE) --no-print-directory CC=clang B=$(B)/clang all
+
+.PHONY: docs
+docs: $(B)/blixard-agent
+	$(Q)/usr/bin/python3 test/support/docs.py $(B)/blixard-agent README.md
+
+.PHONY: help
+help:
+	@echo 'make            build everything into $(B)/'
+	@echo 'make demo       three nodes, three agents, Prometheus; DEMO_SECONDS=30 ends by itself'
+	@echo 'make test       install what is missing, build, run every kind of test once'
+	@echo 'make check      units, contracts, corruption; installs nothing'
+	@echo 'make asan tsan  the tests under AddressSanitizer and UBSan, ThreadSanitizer'
+	@echo 'make torture S=30   each torture program for S seconds'
+	@echo 'make bench      our figures beside the physical limit and peers'
+	@echo 'make lint docs clang deps install uninstall clean'
