@@ -83,3 +83,20 @@ help:
 	@echo 'make torture S=30   each torture program for S seconds'
 	@echo 'make bench      our figures beside the physical limit and peers'
 	@echo 'make lint docs clang deps install uninstall clean'
+
+# ---- bench ---------------------------------------------------------------------------------------
+# Ours and the peers in one run. A peer whose library is missing is left out and named.
+BENCH_C := $(patsubst test/bench/%.c,$(B)/bench/%,$(wildcard test/bench/bench_*.c))
+.PHONY: bench bench-programs
+bench: deps
+	$(Q)$(MAKE) --no-print-directory all bench-programs
+	$(Q)/usr/bin/python3 test/bench/report.py $(B)
+bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp
+$(B)/bench/bench_pcp: test/bench/bench_pcp.c test/bench/harness.h
+	$(call say,CC,$@)mkdir -p $(@D) && $(CC) $(CPPFLAGS) -O2 -Wall -Wextra -o $@ $< -lpcp_mmv -lpcp -lpthread
+$(B)/bench/bench_prometheus_cpp: test/bench/bench_prometheus_cpp.cc test/bench/harness.h
+	$(call say,CXX,$@)mkdir -p $(@D) && g++ -O2 -Wall -Wextra -std=c++17 -D_GNU_SOURCE -o $@ $< -lprometheus-cpp-pull -lprometheus-cpp-core -lpthread -lz
+$(B)/bench/bench_hot $(B)/bench/bench_node: $(B)/bench/%: test/bench/%.c test/bench/harness.h $(B)/include/blixard_hooks.h $(B)/libblixard-hooks.so.0
+	$(call say,CC,$@)mkdir -p $(@D) && $(CC) -I$(B)/include -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $< -L$(B) -Wl,-rpath,'$$ORIGIN/..' -lblixard-hooks -lpthread
+$(B)/bench/%: $(B)/obj/test/bench/%.o $(TEST_LIB)
+	$(call say,LD,$@)mkdir -p $(@D) && $(CC) $(LDFLAGS_) -o $@ $^ $(AGENT_LIBS)
