@@ -33,16 +33,14 @@ enum target_node {
 
 /* What is known of the file at the path: blixard_agent_shm_state. */
 enum target_file {
-	TARGET_FILE_WAITING,	  /* nothing at the path */
-	TARGET_FILE_NOT_READY,	  /* still being filled */
-	TARGET_FILE_ATTACHED,	  /* mapped, valid, being read */
-	TARGET_FILE_STANDBY,	  /* the same, and another agent drains it */
-	TARGET_FILE_LINGER,	  /* of a dead node: its final counters are still served */
-	TARGET_FILE_DETACHED,	  /* of a dead node, no longer served */
-	TARGET_FILE_REFUSED,	  /* not ours: wrong magic, owner or kind of file */
+	TARGET_FILE_WAITING,	  /* nothing there, or still being filled */
+	TARGET_FILE_ATTACHED,	  /* mapped, valid, read and drained */
+	TARGET_FILE_STANDBY,	  /* mapped, valid, read; another agent drains it */
+	TARGET_FILE_LINGERING,	  /* of a dead node: its final counters are still served */
+	TARGET_FILE_DETACHED,	  /* of a dead node, and no longer served */
+	TARGET_FILE_REFUSED,	  /* not ours: wrong magic, owner, or kind of file */
 	TARGET_FILE_INCOMPATIBLE, /* written by a version this agent cannot read */
-	TARGET_FILE_TRUNCATED,	  /* shorter than it says */
-	TARGET_FILE_QUARANTINED,  /* went bad while it was being read */
+	TARGET_FILE_QUARANTINED,  /* truncated, or went bad while it was being read */
 	TARGET_FILES,
 };
 
@@ -127,10 +125,12 @@ struct target_status {
 	double ring_used_ratio; /* peak of the last minute */
 	uint64_t records_spans;
 	uint64_t records_logs;
-	uint64_t records_other;
-	uint64_t records_lost; /* by gaps in seq */
+	uint64_t records_marks;
+	uint64_t records_unknown; /* of types this agent does not know */
+	uint64_t records_lost;	  /* by gaps in seq */
 	uint64_t records_corrupt;
 	uint64_t series_overflow; /* label sets sent to an overflow series */
+	uint64_t metrics_refused; /* of the node, because their names belong to somebody else */
 	uint64_t incarnations;	  /* attached since this agent started */
 	uint32_t orphans;
 };
