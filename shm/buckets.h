@@ -23,8 +23,7 @@
  *  minus 1 when v is exactly a power of two, because a bucket includes its upper bound and not its
  *  lower one. Only powers of two can be hit exactly: the other steps are irrational.
  *
- * ---- Order of the exponential cells of a series
- * ---------------------------------------------------
+ * ---- Order of the exponential cells of a series ---------------------------------------------
  *
  *  scale 3, BLIX_EXP_CELLS = 259 cells, ascending in value:
  *
