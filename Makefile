@@ -131,3 +131,17 @@ test-programs: all $(UNIT_BIN) $(PLAIN_BIN) $(RACE_BIN) $(EXAMPLE_BIN)
 .PHONY: clean
 clean:
 	$(Q)rm -rf $(B)
+
+# ---- install --------------------------------------------------------------------------------------
+.PHONY: install uninstall
+install: all $(B)/include/blixard_hooks.h
+	$(Q)install -Dm755 $(B)/blixard-agent $(DESTDIR)$(PREFIX)/bin/blixard-agent
+	$(Q)install -Dm644 $(B)/include/blixard_hooks.h $(DESTDIR)$(PREFIX)/include/blixard_hooks.h
+	$(Q)install -Dm644 $(B)/libblixard-hooks.a $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.a
+	$(Q)install -Dm755 $(B)/libblixard-hooks.so.0 $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.so.0
+	$(Q)ln -sf libblixard-hooks.so.0 $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.so
+	$(Q)install -Dm644 $(B)/blixard-hooks.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/blixard-hooks.pc
+
+uninstall:
+	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/blixard-agent include/blixard_hooks.h \
+		lib/libblixard-hooks.a lib/libblixard-hooks.so.0 lib/libblixard-hooks.so lib/pkgconfig/blixard-hooks.pc)

@@ -47,13 +47,13 @@ if [ ! -e "$root/etc/debian_version" ]; then
   debootstrap --variant=minbase --include=git,ca-certificates bookworm "$root" "$mirror" >"$root.log" 2>&1 ||
     fail "debootstrap: $(tail -n 2 "$root.log")"
   rm -f "$root.log"
-  {
-    echo "deb $mirror bookworm main"
-    for uri in $(debian_sources | awk '{ print $1 }' | sort -u | grep -- '-security' || true); do
-      echo "deb $uri bookworm-security main"
-    done
-  } >"$root/etc/apt/sources.list"
 fi
+{
+  echo "deb $mirror bookworm main"
+  for uri in $(debian_sources | awk '{ print $1 }' | sort -u | grep -- '-security' || true); do
+    echo "deb $uri bookworm-security main"
+  done
+} >"$root/etc/apt/sources.list"
 rm -rf "$root/src"
 git clone -q --no-hardlinks . "$root/src"
 
