@@ -1,0 +1,144 @@
+/* agent/model/number.c - numbers as the exposition formats write them. Pure, thread-safe; libc. */
+#include "agent/model/number.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const char number_pairs[200] = {
+	"00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+	"40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+	"8081828384858687888990919293949596979899"};
+
+const uint64_t number_powers[20] = {
+	1ull,
+	10ull,
+	100ull,
+	1000ull,
+	10000ull,
+	100000ull,
+	1000000ull,
+	10000000ull,
+	100000000ull,
+	1000000000ull,
+	10000000000ull,
+	100000000000ull,
+	1000000000000ull,
+	10000000000000ull,
+	100000000000000ull,
+	1000000000000000ull,
+	10000000000000000ull,
+	100000000000000000ull,
+	1000000000000000000ull,
+	10000000000000000000ull,
+};
+
+char *number_put_ns(char *at, uint64_t ns)
+{
+	uint64_t fraction = ns % NUMBER_NS_PER_S;
+	uint32_t digits = 9;
+
+	at = number_put_u64(at, ns / NUMBER_NS_PER_S);
+	if (!fraction)
+		return at;
+	while (fraction % 10 == 0) {
+		fraction /= 10;
+		digits--;
+	}
+	*at = '.';
+	for (uint32_t i = digits; i > 0; i--) {
+		at[i] = (char)('0' + fraction % 10);
+		fraction /= 10;
+	}
+	return at + 1 + digits;
+}
+
+static char *put_word(char *at, const char *word)
+{
+	size_t len = strlen(word);
+
+	memcpy(at, word, len);
+	return at + len;
+}
+
+/* Digits that a double needs to be read back the same: 15 always survive, 17 always suffice. */
+static int significant_digits(double value)
+{
+	char text[NUMBER_BYTES_MAX];
+
+	for (int digits = 15; digits < 17; digits++) {
+		(void)snprintf(text, sizeof(text), "%.*g", digits, value);
+		if (strtod(text, NULL) == value)
+			return digits;
+	}
+	return 17;
+}
+
+char *number_put_f64(char *at, double value)
+{
+	const double exact_max = 9007199254740992.0; /* 2^53 */
+	int len;
+
+	if (isnan(value))
+		return put_word(at, "NaN");
+	if (isinf(value))
+		return put_word(at, value > 0 ? "+Inf" : "-Inf");
+	if (value == 0)
+		return put_word(at, signbit(value) ? "-0" : "0");
+	if (value > -exact_max && value < exact_max && value == (double)(int64_t)value)
+		return number_put_i64(at, (int64_t)value);
+	len = snprintf(at, NUMBER_BYTES_MAX, "%.*g", significant_digits(value), value);
+	return at + len;
+}
+
+char *number_put_le(char *at, double bound)
+{
+	const double exponent_from = 1e6;
+	char text[NUMBER_BYTES_MAX], *exponent, *end;
+	int digits;
+
+	if (isinf(bound))
+		return put_word(at, bound > 0 ? "+Inf" : "-Inf");
+	digits = significant_digits(bound);
+	if (fabs(bound) < exponent_from) {
+		(void)snprintf(text, sizeof(text), "%.*g", digits, bound);
+		at = put_word(at, text);
+		return strpbrk(text, ".e") ? at : put_word(at, ".0");
+	}
+	(void)snprintf(text, sizeof(text), "%.*e", digits - 1, bound);
+	exponent = strchr(text, 'e');
+	for (end = exponent; end[-1] == '0'; end--)
+		;
+	if (end[-1] == '.')
+		end--;
+	memcpy(at, text, (size_t)(end - text));
+	return put_word(at + (end - text), exponent);
+}
+
+double number_ns_to_f64(uint64_t ns)
+{
+	const uint64_t exact_max = 1ull << 53;
+	const int shift = 29;
+	unsigned __int128 scaled;
+	uint64_t quotient, rest, keep, half;
+
+	if (ns <= exact_max)
+		return (double)ns / NUMBER_NS_PER_S;
+	/* Long division to more bits than a double holds, then one rounding, ties to even. The
+	 * quotient has 53 to 64 bits, because ns << shift has 83 to 93 and 10^9 has 30. */
+	scaled = (unsigned __int128)ns << shift;
+	quotient = (uint64_t)(scaled / NUMBER_NS_PER_S);
+	rest = (uint64_t)(scaled % NUMBER_NS_PER_S);
+	keep = 64u - 53u - (uint64_t)__builtin_clzll(quotient);
+	half = keep ? 1ull << (keep - 1) : 0;
+	if (keep) {
+		uint64_t low = quotient & (2 * half - 1);
+
+		quotient >>= keep;
+		if (low > half || (low == half && (rest || (quotient & 1))))
+			quotient++;
+	} else if (2 * rest > NUMBER_NS_PER_S || (2 * rest == NUMBER_NS_PER_S && (quotient & 1))) {
+		quotient++;
+	}
+	return ldexp((double)quotient, (int)keep - shift);
+}
