@@ -5,7 +5,8 @@
  * numbers; no pointer into the file leaves it, but for the view, whose offsets are validated and
  * whose words must be read with the functions here, in ring.h, slot.h and exemplar.h.
  *
- * Thread rule: one thread at a time a map. The SIGBUS guard is process-wide. Includes: shm/ only. */
+ * Thread rule: one thread at a time a map. The SIGBUS guard is process-wide; a thread that reads a
+ * map must not block SIGBUS. Includes: shm/ only. */
 #ifndef BLIX_SHM_MAP_H
 #define BLIX_SHM_MAP_H
 
@@ -37,7 +38,8 @@ struct blix_map;
  *   -EPERM           owned by somebody else, or has further links
  *   -ELOOP, -EISDIR, -EINVAL  a link, a directory, no regular file
  *   -EFBIG           larger than max_bytes
- *   -EACCES, -EMFILE, -ENOMEM ...  as the system says */
+ *   -EMFILE          too many files or maps are open in this process
+ *   -EACCES, -ENOMEM ...  as the system says */
 int blix_map_open(const char *path, const struct blix_map_options *options,
 		  struct blix_map **ret_map, char reason[BLIX_REASON_MAX]);
 
@@ -141,7 +143,8 @@ struct blix_map_series {
 	const char *label_values[8]; /* terminated, valid UTF-8; n_label_keys of the metric */
 };
 
-/* Indexes are stable for the life of the map. An entry that did not pass validation is NULL. */
+/* Indexes are stable for the life of the map. An entry is NULL that did not pass validation, or that
+ * records nowhere because the node had run out of cells. */
 uint32_t blix_map_metric_count(const struct blix_map *map);
 const struct blix_map_metric *blix_map_metric(const struct blix_map *map, uint32_t index);
 uint32_t blix_map_series_count(const struct blix_map *map);
@@ -151,8 +154,8 @@ uint64_t blix_map_rejected(const struct blix_map *map);   /* descriptors skipped
 
 /* ---- values -------------------------------------------------------------------------------------- */
 
-/* Sum the first `n_cells` cells over all lanes that were ever used into sums[]. Word loads only.
- * n_cells is clamped to the lane's cells. */
+/* Sum the first `n_cells` cells over all lanes that were ever used (and lane 0, which is shared and
+ * never claimed) into sums[]. Word loads only; sums beyond the lane's cells are 0. */
 void blix_map_sum_cells(const struct blix_map *map, uint64_t *sums, uint32_t n_cells);
 
 /* One gauge's bits; 0 beyond the table. */
