@@ -5,8 +5,9 @@
  * compiler's builtins because they serve 32- and 64-bit words alike and the fields stay plain
  * integers (Rust and C++ read the same layout). Includes nothing; async-signal-safe.
  *
- * ThreadSanitizer does not model fences. A build with -DBLIX_TSAN therefore strengthens the data
- * words, which the protocol orders by fences, to acquire and release. */
+ * ThreadSanitizer does not model fences (gcc refuses to compile them with it). A build with
+ * -DBLIX_TSAN therefore strengthens the data words, which the protocol orders by fences, to acquire
+ * and release, and has no fences. */
 #ifndef BLIX_SHM_ATOMIC_H
 #define BLIX_SHM_ATOMIC_H
 
@@ -27,16 +28,17 @@
 	__atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #define blix_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 
-#define blix_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
-#define blix_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-
 /* Words of records and exemplars: relaxed, ordered by the fences of the protocol. */
 #ifdef BLIX_TSAN
 #define blix_load_data(p)     blix_load_acquire(p)
 #define blix_store_data(p, v) blix_store_release(p, v)
+#define blix_fence_release()  ((void)0)
+#define blix_fence_acquire()  ((void)0)
 #else
 #define blix_load_data(p)     blix_load_relaxed(p)
 #define blix_store_data(p, v) blix_store_relaxed(p, v)
+#define blix_fence_release()  __atomic_thread_fence(__ATOMIC_RELEASE)
+#define blix_fence_acquire()  __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #endif
 
 #endif

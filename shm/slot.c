@@ -1,0 +1,335 @@
+/* shm/slot.c - see slot.h for the states; layout.h for struct blix_span_slot.
+ *
+ * The order of the stores decides what a kill between any two of them means. Each state carries
+ * its own proof: ENDING is judged by the tail of end_lane, DROPPING by its drop count, and both are
+ * stored, with the fields they need, before the step that they judge.
+ * Includes: shm/ and libc. Thread rule: see slot.h; no function here blocks or allocates. */
+#include "slot.h"
+
+#include "atomic.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define NO_POSITION UINT64_MAX
+
+enum {
+	STATE_BITS = 8,
+	HEAD_WORDS = offsetof(struct blix_span_slot, data) / 8,
+	SLOT_WORDS = sizeof(struct blix_span_slot) / 8,
+};
+_Static_assert(offsetof(struct blix_span_slot, ctl) == 0, "ctl is the first word");
+_Static_assert(offsetof(struct blix_span_slot, data) % 8 == 0, "the head is whole words");
+
+/* A slot as words, whatever its fields: it is copied so. */
+typedef uint64_t __attribute__((may_alias)) slot_word;
+
+static uint64_t ctl_word(uint64_t gen, enum blix_slot_state state)
+{
+	return gen << STATE_BITS | state;
+}
+
+static uint64_t ctl_gen(uint64_t ctl)
+{
+	return ctl >> STATE_BITS;
+}
+
+static unsigned int ctl_state(uint64_t ctl)
+{
+	return ctl & ((1u << STATE_BITS) - 1);
+}
+
+/* ---- begin ----------------------------------------------------------------------------------- */
+
+/* FREE -> FILLING. Slots of lane 0 have many takers; those of other lanes only their owner. */
+static bool take(struct blix_span_slot *slot, uint32_t lane, uint64_t *ret_gen)
+{
+	uint64_t ctl =
+		blix_load_acquire(&slot->ctl); /* pairs with FREE of the thread that ended it */
+	uint64_t gen = ctl_gen(ctl) + 1;
+
+	if (ctl_state(ctl) != BLIX_SLOT_FREE)
+		return false;
+	if (lane != 0)
+		blix_store_relaxed(&slot->ctl, ctl_word(gen, BLIX_SLOT_FILLING));
+	else if (!blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(gen, BLIX_SLOT_FILLING)))
+		return false;
+	blix_fence_release(); /* FILLING before the fields; pairs with the fence of copy_out */
+	*ret_gen = gen;
+	return true;
+}
+
+static bool take_any(const struct blix_view *view, uint32_t lane, uint32_t *hint,
+		     struct blix_slot_ref *ret_ref)
+{
+	uint32_t count = blix_view_slot_count(view, lane);
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t index = (*hint + i) % count;
+		uint64_t gen;
+
+		if (!take(blix_view_slot(view, lane, index), lane, &gen))
+			continue;
+		*hint = index + 1;
+		*ret_ref = (struct blix_slot_ref){.lane = lane, .slot = index, .gen = gen};
+		return true;
+	}
+	return false;
+}
+
+int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
+		    const struct blix_slot_head *head, struct blix_slot_ref *ret_ref)
+{
+	union {
+		struct blix_span_slot slot;
+		slot_word words[SLOT_WORDS];
+	} fill;
+	struct blix_slot_ref ref;
+
+	if (!take_any(view, lane, hint, &ref) && (lane == 0 || !take_any(view, 0, hint, &ref))) {
+		blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, BLIX_DROP_OPEN_LIMIT);
+		return -ENOSPC;
+	}
+
+	memset(&fill, 0, offsetof(struct blix_span_slot, data));
+	memcpy(fill.slot.trace_id, head->trace_id, sizeof(head->trace_id));
+	memcpy(fill.slot.span_id, head->span_id, sizeof(head->span_id));
+	memcpy(fill.slot.parent_id, head->parent_id, sizeof(head->parent_id));
+	fill.slot.start_ns = head->start_ns;
+	fill.slot.name_id = head->name_id;
+	fill.slot.scope_id = head->scope_id;
+	fill.slot.kind = head->kind;
+	fill.slot.tid = head->tid;
+	fill.slot.trace_flags = head->trace_flags;
+	fill.slot.end_pos = NO_POSITION;
+
+	struct blix_span_slot *slot = blix_view_slot(view, ref.lane, ref.slot);
+
+	for (uint32_t i = 1; i < HEAD_WORDS; i++)
+		blix_store_data((slot_word *)slot + i, fill.words[i]);
+	blix_store_release(&slot->ctl,
+			   ctl_word(ref.gen, BLIX_SLOT_OPEN)); /* the fields before it */
+	*ret_ref = ref;
+	return 0;
+}
+
+/* ---- end ---------------------------------------------------------------------------------------
+ */
+
+struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_slot_ref ref)
+{
+	struct blix_span_slot *slot;
+
+	if (ref.lane >= view->n_lanes || ref.slot >= blix_view_slot_count(view, ref.lane))
+		return NULL;
+	slot = blix_view_slot(view, ref.lane, ref.slot);
+	if (blix_load_acquire(&slot->ctl) != ctl_word(ref.gen, BLIX_SLOT_OPEN))
+		return NULL;
+	return slot;
+}
+
+static struct blix_span_slot *get_counted(const struct blix_view *view, struct blix_slot_ref ref)
+{
+	struct blix_span_slot *slot = blix_slot_get(view, ref);
+
+	if (!slot)
+		blix_add_shared(&blix_view_header(view)->stats[BLIX_STAT_STALE_HANDLE], 1);
+	return slot;
+}
+
+/* The ring refused: count it so that a kill at any point leaves the span either counted or
+ * reported, never both. */
+static void drop(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+		 uint32_t lane, enum blix_drop_reason reason)
+{
+	const uint64_t *count = &blix_view_ring(view, lane)->drops[BLIX_DROP_SPAN][reason];
+
+	blix_store_relaxed(&slot->drop_reason, reason);
+	blix_store_relaxed(&slot->drop_before, blix_load_relaxed(count));
+	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_DROPPING));
+	blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, reason);
+}
+
+/* The calling thread owns writer->lane, or holds its lock. */
+static int finish(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+		  struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+		  bool listening)
+{
+	int reason;
+
+	assert(record->type == BLIX_REC_SPAN);
+
+	blix_store_relaxed(&slot->end_lane, writer->lane);
+	blix_store_relaxed(&slot->end_pos, writer->tail);
+	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
+	reason = blix_ring_write(writer, record, listening);
+	if (reason != BLIX_DROP_NONE)
+		drop(view, slot, gen, writer->lane, (enum blix_drop_reason)reason);
+	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */
+	return reason == BLIX_DROP_NONE ? 0 : -ENOBUFS;
+}
+
+int blix_slot_end(const struct blix_view *view, struct blix_slot_ref ref,
+		  struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+		  bool listening)
+{
+	struct blix_span_slot *slot = get_counted(view, ref);
+
+	assert(writer->lane != 0);
+
+	if (!slot)
+		return -ESTALE;
+	return finish(view, slot, ref.gen, writer, record, listening);
+}
+
+int blix_slot_end_shared(const struct blix_view *view, struct blix_slot_ref ref,
+			 struct blix_lane_shared *shared, uint32_t tid,
+			 const struct blix_ring_entry *record, bool listening)
+{
+	struct blix_span_slot *slot = get_counted(view, ref);
+	int ret;
+
+	if (!slot)
+		return -ESTALE;
+	/* The lock comes before ENDING: the position in it must not move under us. */
+	if (blix_lane_trylock_shared(view, shared, tid) < 0) {
+		blix_ring_count_drop(view, 0, BLIX_DROP_SPAN, BLIX_DROP_CONTENDED);
+		blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_FREE));
+		return -ENOBUFS;
+	}
+	ret = finish(view, slot, ref.gen, &shared->writer, record, listening);
+	blix_lane_unlock_shared(view, shared);
+	return ret;
+}
+
+/* ---- after a death --------------------------------------------------------------------------- */
+
+enum outcome { UNFINISHED, DONE, INVALID };
+
+/* Did a span in ENDING or DROPPING get where it was going? The fields are not trusted. */
+static enum outcome judge(const struct blix_view *view, unsigned int state, uint32_t end_lane,
+			  uint64_t end_pos, uint32_t drop_reason, uint64_t drop_before)
+{
+	const struct blix_ring *ring;
+
+	if (end_lane >= view->n_lanes)
+		return INVALID;
+	ring = blix_view_ring(view, end_lane);
+	if (state == BLIX_SLOT_ENDING)
+		return (int64_t)(blix_load_acquire(&ring->tail) - end_pos) > 0 ? DONE : UNFINISHED;
+	if (drop_reason >= BLIX_DROP_REASONS)
+		return INVALID;
+	return blix_load_acquire(&ring->drops[BLIX_DROP_SPAN][drop_reason]) > drop_before
+		       ? DONE
+		       : UNFINISHED;
+}
+
+/* One slot, seen from the dead owner of `lane`. Returns whether the span went back to OPEN. */
+static bool settle_slot(const struct blix_view *view, uint32_t lane, struct blix_span_slot *slot,
+			bool own)
+{
+	uint64_t ctl = blix_load_acquire(&slot->ctl);
+	unsigned int state = ctl_state(ctl);
+	enum blix_slot_state next;
+
+	if (state == BLIX_SLOT_FILLING && own) {
+		next = BLIX_SLOT_FREE;
+	} else if ((state == BLIX_SLOT_ENDING || state == BLIX_SLOT_DROPPING) &&
+		   blix_load_relaxed(&slot->end_lane) == lane) {
+		next = judge(view, state, lane, blix_load_relaxed(&slot->end_pos),
+			     blix_load_relaxed(&slot->drop_reason),
+			     blix_load_relaxed(&slot->drop_before)) == UNFINISHED
+			       ? BLIX_SLOT_OPEN
+			       : BLIX_SLOT_FREE;
+	} else {
+		return false;
+	}
+	/* A living thread may have moved a slot of its own on since the first load. */
+	return blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(ctl_gen(ctl), next)) &&
+	       next == BLIX_SLOT_OPEN;
+}
+
+uint32_t blix_slots_settle(const struct blix_view *view, uint32_t lane)
+{
+	uint32_t reopened = 0;
+
+	for (uint32_t l = 0; l < view->n_lanes; l++) {
+		/* Lane 0's slots are filled by many threads, and a FILLING one does not say whose
+		 * it is. One that died there is lost until the next incarnation. */
+		bool own = l == lane && lane != 0;
+
+		for (uint32_t i = 0; i < blix_view_slot_count(view, l); i++)
+			reopened += settle_slot(view, lane, blix_view_slot(view, l, i), own);
+	}
+	return reopened;
+}
+
+/* Private copy by words. False: it changed its state meanwhile. */
+static bool copy_out(const struct blix_span_slot *slot, struct blix_span_slot *copy)
+{
+	const slot_word *from = (const slot_word *)slot;
+	slot_word *to = (slot_word *)copy;
+	uint64_t ctl = blix_load_acquire(&slot->ctl);
+
+	for (uint32_t i = 1; i < SLOT_WORDS; i++)
+		to[i] = blix_load_data(from + i);
+	copy->ctl = ctl;
+	blix_fence_acquire(); /* the fields before the second look; pairs with the fence of take */
+	return blix_load_relaxed(&slot->ctl) == ctl;
+}
+
+static enum outcome judge_copy(const struct blix_view *view, const struct blix_span_slot *slot)
+{
+	unsigned int state = ctl_state(slot->ctl);
+
+	if (state == BLIX_SLOT_OPEN)
+		return UNFINISHED;
+	if (state != BLIX_SLOT_ENDING && state != BLIX_SLOT_DROPPING)
+		return INVALID;
+	return judge(view, state, slot->end_lane, slot->end_pos, slot->drop_reason,
+		     slot->drop_before);
+}
+
+static void recover_slot(const struct blix_view *view, uint32_t lane, uint32_t index,
+			 struct blix_slots_found *found, blix_slot_visit visit, void *arg)
+{
+	const struct blix_span_slot *slot = blix_view_slot(view, lane, index);
+	struct blix_span_slot copy;
+	unsigned int state = ctl_state(blix_load_acquire(&slot->ctl));
+
+	/* Most slots are free: they are not worth a copy. */
+	if (state == BLIX_SLOT_FREE || !copy_out(slot, &copy))
+		return;
+	state = ctl_state(copy.ctl);
+	if (state == BLIX_SLOT_FREE)
+		return;
+	if (state == BLIX_SLOT_FILLING) {
+		found->torn++;
+		return;
+	}
+	switch (judge_copy(view, &copy)) {
+	case UNFINISHED:
+		found->crashed++;
+		visit(arg, lane, index, (enum blix_slot_state)state, &copy);
+		break;
+	case DONE:
+		found->complete += state == BLIX_SLOT_ENDING;
+		found->dropped += state == BLIX_SLOT_DROPPING;
+		break;
+	case INVALID:
+		found->invalid++;
+		break;
+	}
+}
+
+struct blix_slots_found blix_slots_recover(const struct blix_view *view, blix_slot_visit visit,
+					   void *arg)
+{
+	struct blix_slots_found found = {0};
+
+	for (uint32_t lane = 0; lane < view->n_lanes; lane++)
+		for (uint32_t i = 0; i < blix_view_slot_count(view, lane); i++)
+			recover_slot(view, lane, i, &found, visit, arg);
+	return found;
+}
