@@ -24,6 +24,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 #define BLIX_HOOKS_VERSION_MAJOR 0
 #define BLIX_HOOKS_VERSION_MINOR 1
 #define BLIX_HOOKS_VERSION_PATCH 0
@@ -140,13 +142,17 @@ blix_updown_counter blix_updown_resolve(uint32_t slot, const char *const *values
 blix_gauge blix_gauge_resolve(uint32_t slot, const char *const *values, size_t n_values);
 blix_histogram blix_histogram_resolve(uint32_t slot, const char *const *values, size_t n_values);
 
-/* The same with the label values as trailing arguments: blix_counter_of(BLIX_grpc_requests_total, "CreateVm"). */
-#define BLIX_VALUES_(...) ((const char *const[]){"", ##__VA_ARGS__} + 1), \
-	(sizeof((const char *const[]){"", ##__VA_ARGS__}) / sizeof(const char *) - 1)
-#define blix_counter_of(slot, ...) blix_counter_resolve((slot), BLIX_VALUES_(__VA_ARGS__))
-#define blix_updown_of(slot, ...) blix_updown_resolve((slot), BLIX_VALUES_(__VA_ARGS__))
-#define blix_gauge_of(slot, ...) blix_gauge_resolve((slot), BLIX_VALUES_(__VA_ARGS__))
-#define blix_histogram_of(slot, ...) blix_histogram_resolve((slot), BLIX_VALUES_(__VA_ARGS__))
+/* The same with the label values as trailing arguments, none or more (in C++: at the end of this
+ * header): blix_counter_of(BLIX_grpc_requests_total, "CreateVm"). */
+#ifndef __cplusplus
+#define BLIX_OF_(resolve, slot, ...)                                                               \
+	resolve((slot), (const char *const[]){__VA_ARGS__},                                        \
+		sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *) - 1)
+#define blix_counter_of(...) BLIX_OF_(blix_counter_resolve, __VA_ARGS__, NULL)
+#define blix_updown_of(...) BLIX_OF_(blix_updown_resolve, __VA_ARGS__, NULL)
+#define blix_gauge_of(...) BLIX_OF_(blix_gauge_resolve, __VA_ARGS__, NULL)
+#define blix_histogram_of(...) BLIX_OF_(blix_histogram_resolve, __VA_ARGS__, NULL)
+#endif
 
 /* ---- a node's own metrics -------------------------------------------------------------------------- */
 
@@ -223,8 +229,22 @@ void blix_sig_add(blix_counter counter, uint64_t n);
 /* CLOCK_MONOTONIC in ns: the clock of every time in the file. */
 uint64_t blix_now_ns(void);
 
+#pragma GCC visibility pop
+
 #ifdef __cplusplus
 }
+
+#define BLIX_OF_(type, of, resolve)                                                                \
+	template <typename... Values> inline type of(uint32_t slot, Values... values)              \
+	{                                                                                          \
+		const char *const list[] = {values..., nullptr};                                   \
+		return resolve(slot, list, sizeof...(Values));                                     \
+	}
+BLIX_OF_(blix_counter, blix_counter_of, blix_counter_resolve)
+BLIX_OF_(blix_updown_counter, blix_updown_of, blix_updown_resolve)
+BLIX_OF_(blix_gauge, blix_gauge_of, blix_gauge_resolve)
+BLIX_OF_(blix_histogram, blix_histogram_of, blix_histogram_resolve)
+#undef BLIX_OF_
 #endif
 
 #endif
