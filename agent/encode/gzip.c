@@ -24,10 +24,10 @@ int encode_gzip(const struct buf *in, struct buf *out)
 	room = deflateBound(&stream, (uLong)in->len);
 	if (room > out->max - out->len)
 		room = out->max - out->len;
-	at = buf_room(out, room);
+	at = room ? buf_room(out, room) : NULL;
 	if (!at) {
 		(void)deflateEnd(&stream);
-		return -ENOMEM;
+		return room ? -ENOMEM : -ENOSPC;
 	}
 	stream.next_in = in->data;
 	stream.avail_in = (uInt)in->len;

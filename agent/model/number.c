@@ -61,12 +61,14 @@ static char *put_word(char *at, const char *word)
 	return at + len;
 }
 
-/* Digits that a double needs to be read back the same: 15 always survive, 17 always suffice. */
+/* Digits that a double needs to be read back the same: 17 always suffice, and 15 always survive
+ * the way through a double, so the shortest has 15 or more, zeros at the end not counted. Subnormal
+ * ones have fewer bits. */
 static int significant_digits(double value)
 {
 	char text[NUMBER_BYTES_MAX];
 
-	for (int digits = 15; digits < 17; digits++) {
+	for (int digits = isnormal(value) ? 15 : 1; digits < 17; digits++) {
 		(void)snprintf(text, sizeof(text), "%.*g", digits, value);
 		if (strtod(text, NULL) == value)
 			return digits;
