@@ -373,12 +373,22 @@ static bool is_gauge(const struct blix_map_metric *m)
 	return m->kind == BLIX_GAUGE || m->kind == BLIX_GAUGE_F64;
 }
 
-/* Cells a series of this metric has at least. */
+/* Cells a series of this metric has; a newer minor may append more, which are not ours to read. */
 static uint32_t cells_needed(const struct blix_map_metric *m)
 {
+	if (is_gauge(m))
+		return 0;
 	if (m->kind != BLIX_HISTOGRAM)
 		return 1;
 	return m->layout->n_bounds + 2 + (m->flags & BLIX_METRIC_EXPONENTIAL ? BLIX_EXP_CELLS : 0);
+}
+
+static uint32_t exemplars_wanted(const struct blix_map_metric *m, const struct blix_series_desc *d)
+{
+	uint32_t known =
+		m->kind == BLIX_HISTOGRAM ? m->layout->n_bounds + 1 : m->kind == BLIX_COUNTER;
+
+	return d->exemplar_idx == BLIX_NO_ID ? 0 : min_u32(d->n_exemplars, known);
 }
 
 /* Cell 0 and gauge 0 are where a writer that ran out of room lets its updates go. */
@@ -389,38 +399,32 @@ static bool records_nowhere(const struct blix_series_desc *d, const struct blix_
 	return d->first_cell == 0;
 }
 
-static bool check_places(const struct blix_map_registry *r, const struct blix_view *view,
-			 const struct blix_series_desc *d, const struct blix_map_metric *m)
+/* Claim what the series needs of cells, gauges and exemplars: all of it or nothing. A damaged
+ * descriptor cannot claim more than its kind needs, so it takes little from others. */
+static bool take_places(struct blix_map_registry *r, const struct blix_view *view,
+			const struct blix_series_desc *d, const struct blix_map_metric *m,
+			struct blix_map_series *s)
 {
-	if (is_gauge(m)) {
-		if (!range_free(r->gauges_taken, view->n_gauges, d->gauge_idx, 1))
-			return false;
-	} else if (d->n_cells < cells_needed(m) ||
-		   !range_free(r->cells_taken, view->lane.n_cells, d->first_cell, d->n_cells)) {
-		return false;
-	}
-	return d->n_exemplars == 0 || d->exemplar_idx == BLIX_NO_ID ||
-	       range_free(r->exemplars_taken, view->n_exemplars, d->exemplar_idx, d->n_exemplars);
-}
+	s->n_cells = cells_needed(m);
+	s->first_cell = s->n_cells ? d->first_cell : 0;
+	s->gauge_idx = is_gauge(m) ? d->gauge_idx : BLIX_NO_ID;
+	s->n_exemplars = exemplars_wanted(m, d);
+	s->exemplar_idx = s->n_exemplars ? d->exemplar_idx : BLIX_NO_ID;
 
-static void take_places(struct blix_map_registry *r, const struct blix_series_desc *d,
-			const struct blix_map_metric *m, struct blix_map_series *s)
-{
-	s->gauge_idx = BLIX_NO_ID;
-	s->exemplar_idx = BLIX_NO_ID;
-	if (is_gauge(m)) {
-		s->gauge_idx = d->gauge_idx;
-		range_take(r->gauges_taken, d->gauge_idx, 1);
-	} else {
-		s->first_cell = d->first_cell;
-		s->n_cells = d->n_cells;
-		range_take(r->cells_taken, d->first_cell, d->n_cells);
-	}
-	if (d->n_exemplars == 0 || d->exemplar_idx == BLIX_NO_ID)
-		return;
-	s->exemplar_idx = d->exemplar_idx;
-	s->n_exemplars = d->n_exemplars;
-	range_take(r->exemplars_taken, d->exemplar_idx, d->n_exemplars);
+	if (d->n_cells < s->n_cells ||
+	    !range_free(r->cells_taken, view->lane.n_cells, s->first_cell, s->n_cells))
+		return false;
+	if (is_gauge(m) && !range_free(r->gauges_taken, view->n_gauges, s->gauge_idx, 1))
+		return false;
+	if (s->n_exemplars &&
+	    !range_free(r->exemplars_taken, view->n_exemplars, s->exemplar_idx, s->n_exemplars))
+		return false;
+	if (blix_map_keys_add(&r->keys, series_key(r, m, s)))
+		return false;
+	range_take(r->cells_taken, s->first_cell, s->n_cells);
+	range_take(r->gauges_taken, is_gauge(m) ? s->gauge_idx : 0, is_gauge(m));
+	range_take(r->exemplars_taken, s->exemplar_idx, s->n_exemplars);
+	return true;
 }
 
 static bool take_series(struct blix_map_registry *r, const struct blix_view *view, uint32_t index)
@@ -439,10 +443,8 @@ static bool take_series(struct blix_map_registry *r, const struct blix_view *vie
 		return true; /* nothing to read, and nothing wrong */
 	s.metric = d.metric;
 	s.overflow = d.flags & BLIX_SERIES_OVERFLOW;
-	if (!take_label_values(r, view, &d, m, &s) || !check_places(r, view, &d, m) ||
-	    blix_map_keys_add(&r->keys, series_key(r, m, &s)))
+	if (!take_label_values(r, view, &d, m, &s) || !take_places(r, view, &d, m, &s))
 		return false;
-	take_places(r, &d, m, &s);
 	*taken = s;
 	return true;
 }
