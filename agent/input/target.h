@@ -97,7 +97,7 @@ struct target_status {
 	bool node_up;		/* blixard_node_up */
 	bool draining;		/* this agent holds the consumer lock */
 	const char *reason;	/* what is wrong and what to do; "" while nothing is */
-	uint64_t since_unix_ns; /* when node or file state last changed */
+	uint64_t since_unix_ns; /* when node or file state last changed; 0 before the first look */
 
 	/* Of the file attached now, or the last one; empty before the first. */
 	bool known;
@@ -130,7 +130,7 @@ struct target_status {
 	uint64_t records_lost;	  /* by gaps in seq */
 	uint64_t records_corrupt;
 	uint64_t series_overflow; /* label sets sent to an overflow series */
-	uint64_t metrics_refused; /* of the node, because their names belong to somebody else */
+	uint64_t metrics_refused; /* of the node: malformed, or their names are somebody else's */
 	uint64_t incarnations;	  /* attached since this agent started */
 	uint32_t orphans;
 };

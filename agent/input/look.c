@@ -1,0 +1,199 @@
+/* agent/input/look.c - see look.h. */
+#include "agent/input/look.h"
+
+#include "agent/input/host_parse.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOUNTINFO_BYTES_MAX = 1 << 20, ORPHAN_HEX = 32 };
+
+struct job {
+	struct look *owner; /* loop thread only; NULL: nobody wants the answer any more */
+	char shm_path[LOOK_PATH_BYTES];
+	char data_dir[LOOK_PATH_BYTES];
+	struct look_result result;
+	bool ran;
+};
+
+struct look {
+	struct disk *disk;
+	struct job *under_way;
+	struct look_result last;
+	char shm_path[LOOK_PATH_BYTES];
+};
+
+static uint64_t mono_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- on the disk thread ------------------------------------------------------------------------
+ */
+
+/* All of a file up to `max` bytes; a longer one is cut. NULL: cannot be read. */
+static char *read_file(const char *path, size_t max, size_t *ret_len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	char *bytes = fd >= 0 ? malloc(max) : NULL;
+	size_t len = 0;
+	ssize_t n = 1;
+
+	while (bytes && len < max && n > 0) {
+		n = read(fd, bytes + len, max - len);
+		if (n > 0)
+			len += (size_t)n;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (bytes && n < 0) {
+		free(bytes);
+		return NULL;
+	}
+	*ret_len = len;
+	return bytes;
+}
+
+/* The label is the mount point and not the directory: two nodes on one file system agree. */
+static int mount_point_of(const char *dir, char *ret_name, size_t size)
+{
+	char *resolved = realpath(dir, NULL);
+	size_t len = 0;
+	char *mounts =
+		resolved ? read_file("/proc/self/mountinfo", MOUNTINFO_BYTES_MAX, &len) : NULL;
+	int r = mounts ? host_parse_mount_point(mounts, len, resolved, ret_name, size) : -ENOENT;
+
+	free(mounts);
+	free(resolved);
+	return r;
+}
+
+void look_at_fs(const char *data_dir, struct look_result *ret_result)
+{
+	struct statvfs fs;
+
+	ret_result->fs_known = false;
+	if (data_dir[0] != '/' || statvfs(data_dir, &fs) < 0)
+		return;
+	if (mount_point_of(data_dir, ret_result->mount_point, sizeof(ret_result->mount_point)) < 0)
+		return;
+	if (__builtin_mul_overflow((uint64_t)fs.f_bavail, (uint64_t)fs.f_frsize,
+				   &ret_result->avail_bytes) ||
+	    __builtin_mul_overflow((uint64_t)fs.f_blocks, (uint64_t)fs.f_frsize,
+				   &ret_result->size_bytes))
+		return;
+	ret_result->fs_known = true;
+}
+
+/* NAME.o.<32 hex digits> */
+static bool is_orphan(const char *entry, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (strncmp(entry, name, len) != 0 || strncmp(entry + len, ".o.", 3) != 0)
+		return false;
+	entry += len + 3;
+	return strlen(entry) == ORPHAN_HEX && strspn(entry, "0123456789abcdef") == ORPHAN_HEX;
+}
+
+uint32_t look_count_orphans(const char *shm_path)
+{
+	char dir_path[LOOK_PATH_BYTES];
+	const char *slash = strrchr(shm_path, '/');
+	size_t dir_len = slash ? (size_t)(slash - shm_path) : 0;
+	const struct dirent *entry;
+	uint32_t n = 0, seen = 0;
+	DIR *dir;
+
+	if (dir_len + 2 > sizeof(dir_path))
+		return 0;
+	memcpy(dir_path, shm_path, dir_len);
+	strcpy(dir_path + dir_len, slash ? "/" : ".");
+	dir = opendir(dir_path);
+	if (!dir)
+		return 0;
+	while (seen++ < LOOK_ENTRIES_MAX && (entry = readdir(dir)))
+		n += is_orphan(entry->d_name, slash ? slash + 1 : shm_path);
+	closedir(dir);
+	return n;
+}
+
+static void work(void *arg)
+{
+	struct job *job = arg;
+
+	look_at_fs(job->data_dir, &job->result);
+	job->result.orphans = look_count_orphans(job->shm_path);
+	job->result.at_ns = mono_ns();
+	job->ran = true;
+}
+
+/* ---- on the loop thread ------------------------------------------------------------------------
+ */
+
+static void done(void *arg)
+{
+	struct job *job = arg;
+
+	if (job->owner) {
+		job->owner->under_way = NULL;
+		if (job->ran)
+			job->owner->last = job->result;
+	}
+	free(job);
+}
+
+struct look *look_new(struct disk *disk, const char *shm_path)
+{
+	struct look *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->disk = disk;
+	strncpy(l->shm_path, shm_path, sizeof(l->shm_path) - 1);
+	return l;
+}
+
+struct look *look_free(struct look *l)
+{
+	if (!l)
+		return NULL;
+	if (l->under_way)
+		l->under_way->owner = NULL; /* done() frees it */
+	free(l);
+	return NULL;
+}
+
+void look_ask(struct look *l, const char *data_dir)
+{
+	struct job *job;
+
+	if (!l->disk || l->under_way)
+		return;
+	job = calloc(1, sizeof(*job));
+	if (!job)
+		return;
+	job->owner = l;
+	strcpy(job->shm_path, l->shm_path);
+	strncpy(job->data_dir, data_dir, sizeof(job->data_dir) - 1);
+	l->under_way = job;
+	if (disk_submit(l->disk, work, done, job) < 0) {
+		l->under_way = NULL; /* refused and counted by the disk: ask again next time */
+		free(job);
+	}
+}
+
+const struct look_result *look_result(const struct look *l)
+{
+	return &l->last;
+}

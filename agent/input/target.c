@@ -1,0 +1,227 @@
+/* agent/input/target.c - the interface of a target. See target_private.h for its other files. */
+#include "agent/input/target_private.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_directory_change(void *arg)
+{
+	target_wake_soon(arg);
+}
+
+static int set_options(struct target *t, const struct target_options *options)
+{
+	size_t len = options->shm_path ? strlen(options->shm_path) : 0;
+
+	if (len == 0 || len >= sizeof(t->path) || options->shm_path[len - 1] == '/')
+		return -EINVAL;
+	memcpy(t->path, options->shm_path, len + 1);
+	t->options = *options;
+	t->options.shm_path = t->path;
+	if (t->options.stale_after_s == 0)
+		t->options.stale_after_s = TARGET_STALE_AFTER_S;
+	return 0;
+}
+
+static int start(struct target *t)
+{
+	int r;
+
+	t->snapshot = snapshot_new();
+	t->host = host_new();
+	t->self = self_new();
+	t->look = look_new(t->options.disk, t->path);
+	if (!t->snapshot || !t->host || !t->self || !t->look)
+		return -ENOMEM;
+	r = watch_new(t->base, t->path, on_directory_change, t, &t->watch);
+	if (r == 0)
+		r = target_rebuild(t);
+	if (r == 0 && target_start_timer(t) < 0)
+		r = -ENOMEM;
+	return r;
+}
+
+int target_new(struct event_base *base, const struct target_options *options,
+	       const struct target_events *events, struct target **ret_target)
+{
+	struct target *t = calloc(1, sizeof(*t));
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	t->base = base;
+	t->pidfd = -1;
+	t->node = TARGET_NODE_WAITING;
+	t->file = TARGET_FILE_WAITING;
+	t->peak_s = target_mono_ns() / NS_PER_S;
+	if (events)
+		t->events = *events;
+	r = set_options(t, options);
+	if (r == 0)
+		r = start(t);
+	if (r < 0) {
+		target_free(t);
+		return r;
+	}
+	*ret_target = t;
+	return 0;
+}
+
+struct target *target_free(struct target *t)
+{
+	if (!t)
+		return NULL;
+	target_leave(t, true);
+	target_drop_old(t, true);
+	if (t->timer)
+		event_free(t->timer);
+	watch_free(t->watch);
+	look_free(t->look);
+	self_free(t->self);
+	host_free(t->host);
+	snapshot_free(t->snapshot);
+	free(t);
+	return NULL;
+}
+
+void target_set_agent_facts(struct target *t, const struct agent_facts *facts)
+{
+	const char *version = facts->version ? facts->version : "unknown";
+	size_t len = strnlen(version, sizeof(t->agent_version) - 1);
+
+	memcpy(t->agent_version, version, len);
+	t->agent_version[len] = '\0';
+	t->listen_up = facts->listen_up;
+	t->log_lines_dropped = facts->log_lines_dropped;
+}
+
+/* ---- collecting -------------------------------------------------------------------------------
+ */
+
+static bool node_up(const struct target *t)
+{
+	return t->now.map && t->node == TARGET_NODE_LIVE;
+}
+
+static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f)
+{
+	const struct look_result *look = look_result(t->look);
+
+	*f = (struct self_facts){
+		.agent_version = t->agent_version,
+		.listen_up = t->listen_up,
+		.log_lines_dropped = t->log_lines_dropped,
+		.node = t->node,
+		.file = t->file,
+		.node_up = node_up(t),
+		.node_known = t->now.map != NULL,
+		.node_id = t->id.node_id,
+		.node_version = t->id.version,
+		.heartbeat_unix_ns = t->seen.pair_real_ns,
+		.start_unix_ns = t->id.open_real_ns,
+		.file_attached = t->now.map != NULL,
+		.orphans_known = look->at_ns != 0,
+		.orphans = look->orphans,
+		.regressions = t->regressions,
+		.series_overflow = t->overflow,
+		.incarnations = t->incarnations,
+		.ring_used_ratio = target_peak(t, now_ns),
+		.totals = t->totals,
+	};
+	memcpy(f->dropped, t->dropped, sizeof(f->dropped));
+	if (t->now.map)
+		blix_map_lanes(t->now.map, &f->lanes);
+	if (t->values)
+		f->regressions += node_shm_counts(t->values).regressions;
+	if (t->now.drain)
+		f->quarantined_lanes = drain_quarantined_lanes(t->now.drain);
+	if (t->wait)
+		f->cpu_wait_known = node_wait_read(t->wait, now_ns, &f->cpu_wait_ns);
+}
+
+const struct snapshot *target_collect(struct target *t)
+{
+	uint64_t now_ns = target_mono_ns();
+	struct self_facts facts;
+
+	target_check_life(t, now_ns);
+	if (t->values && node_shm_collect(t->values) == -ENODATA)
+		target_quarantine(t);
+	if (t->now.map)
+		target_note_file_figures(t);
+	gather_facts(t, now_ns, &facts);
+	host_collect(t->host, t->snapshot, look_result(t->look), now_ns);
+	self_collect(t->self, t->snapshot, &facts, now_ns);
+	snapshot_clamp_subsets(t->snapshot);
+	return t->snapshot;
+}
+
+/* ---- status
+ * -------------------------------------------------------------------------------------- */
+
+static void status_of_node(const struct target *t, struct target_status *s)
+{
+	s->known = t->known;
+	s->node_id = t->id.node_id;
+	s->cluster = t->id.cluster;
+	s->service_name = t->id.service_name;
+	s->version = t->id.version;
+	s->grpc_address = t->id.grpc_address;
+	s->data_dir = t->id.data_dir;
+	s->incarnation = t->id.incarnation_hex;
+	s->pid = t->id.pid;
+	s->endpoint_in_node_env = t->id.flags & BLIX_FLAG_ENDPOINT_SET;
+	s->start_unix_ns = t->id.open_real_ns;
+	s->heartbeat_unix_ns = t->seen.pair_real_ns;
+	s->heartbeat_still_s = (double)node_life_still_ns(&t->life) / (double)NS_PER_S;
+	s->exit_code = t->seen.exit_code;
+}
+
+static void status_of_file(const struct target *t, struct target_status *s)
+{
+	struct blix_map_lanes lanes;
+
+	if (!t->now.map)
+		return;
+	blix_map_lanes(t->now.map, &lanes);
+	s->metrics_refused += blix_map_rejected(t->now.map);
+	s->file_bytes = blix_map_view(t->now.map)->size;
+	s->lanes_owned = lanes.owned;
+	s->lanes_free = lanes.free;
+	s->lanes_never = lanes.never;
+	if (t->now.drain)
+		s->lanes_quarantined = drain_quarantined_lanes(t->now.drain);
+	if (t->values) {
+		s->metrics = node_shm_counts(t->values).metrics;
+		s->series = node_shm_counts(t->values).series;
+		s->metrics_refused += node_shm_counts(t->values).refused;
+	}
+}
+
+void target_status(struct target *t, struct target_status *ret_status)
+{
+	*ret_status = (struct target_status){
+		.shm_path = t->path,
+		.node = t->node,
+		.file = t->file,
+		.node_up = node_up(t),
+		.draining = t->now.drain != NULL,
+		.reason = t->reason,
+		.since_unix_ns = t->since_unix_ns,
+		.ring_used_ratio = target_peak(t, target_mono_ns()),
+		.records_spans = t->totals.records[DRAIN_SPAN],
+		.records_logs = t->totals.records[DRAIN_LOG],
+		.records_marks = t->totals.records[DRAIN_MARK],
+		.records_unknown = t->totals.records[DRAIN_UNKNOWN],
+		.records_lost = t->totals.lost,
+		.records_corrupt = t->totals.corrupt,
+		.series_overflow = t->overflow,
+		.metrics_refused = t->refused,
+		.incarnations = t->incarnations,
+		.orphans = look_result(t->look)->orphans,
+	};
+	status_of_node(t, ret_status);
+	status_of_file(t, ret_status);
+}

@@ -1,0 +1,135 @@
+/* agent/input/target_private.h - what a target is made of; for the target_*.c files alone.
+ *
+ * target.c	  interface: new, free, collect, status
+ * target_turn.c  what happens when: timer, directory watch, end of the node's process
+ * target_file.c  attach, leave, judge a file
+ * target_say.c	  states into words: reasons, log lines, events */
+#ifndef BLIX_AGENT_INPUT_TARGET_PRIVATE_H
+#define BLIX_AGENT_INPUT_TARGET_PRIVATE_H
+
+#include "agent/input/drain.h"
+#include "agent/input/host_proc.h"
+#include "agent/input/look.h"
+#include "agent/input/node_life.h"
+#include "agent/input/node_shm.h"
+#include "agent/input/node_wait.h"
+#include "agent/input/self.h"
+#include "agent/input/target.h"
+#include "agent/input/watch.h"
+#include "shm/map.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+
+enum {
+	TARGET_REASON_BYTES = 512,
+	TARGET_PEAKS = 60, /* seconds over which the peak of the ring fill is kept */
+	TARGET_STALE_AFTER_S = 10,
+	TARGET_LIFE_MS = 500,	/* how often life is looked at */
+	TARGET_PROBE_MS = 1000, /* how often the path is looked at */
+	TARGET_LOOK_MS = 10000, /* how often the disk thread is asked */
+	TARGET_HURRY_MS = 20,	/* between looks while a process has ended and its lock has not */
+};
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S  UINT64_C(1000000000)
+
+/* Which file lay at the path when it was judged: only another one is worth another judgement. */
+struct target_signature {
+	bool set;
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec changed;
+};
+
+/* A file of this target: the current one, or a predecessor whose rings are not empty yet. */
+struct target_attached {
+	struct blix_map *map; /* NULL: none */
+	struct drain *drain;  /* NULL: another agent has the lock, or the file is read-only */
+};
+
+struct target {
+	struct target_options options;
+	struct target_events events;
+	char path[PATH_MAX];
+
+	struct event_base *base;
+	struct event *timer;
+	struct watch *watch;
+	struct look *look;
+	struct host *host;
+	struct self *self;
+	struct snapshot *snapshot;
+
+	/* the file */
+	struct target_attached now, old;
+	struct node_shm *values;
+	struct target_signature judged; /* refused, or served to its end */
+	bool removed_said;
+	bool drained;	/* rings of a dead node are empty */
+	int lock_error; /* why `now.drain` is NULL */
+
+	/* the node */
+	bool known;
+	struct blix_map_identity id; /* of the attached file, or of the last one */
+	struct node_life life;
+	struct blix_map_life seen;
+	uint64_t gone_ns; /* when it was seen to be gone; linger counts from here */
+	struct event *pidfd_event;
+	int pidfd;
+	bool process_gone;
+	struct node_wait *wait;
+
+	/* the state as told */
+	enum target_node node;
+	enum target_file file;
+	uint64_t since_unix_ns; /* 0: nothing told yet */
+	char reason[TARGET_REASON_BYTES];
+
+	/* clocks, CLOCK_MONOTONIC */
+	uint64_t life_due_ns, probe_due_ns, look_due_ns;
+	uint64_t polled_ns, old_polled_ns;
+
+	/* figures that outlive a file */
+	struct drain_totals totals;
+	uint64_t incarnations;
+	uint64_t regressions; /* of files left behind */
+	uint64_t refused;     /* of files left behind */
+	uint64_t dropped[BLIX_DROP_KINDS][SELF_DROP_REASONS];
+	uint64_t dropped_seen[BLIX_DROP_KINDS][SELF_DROP_REASONS]; /* in this incarnation */
+	uint64_t overflow, overflow_seen;
+	double peaks[TARGET_PEAKS];
+	uint64_t peak_s; /* second of the newest */
+
+	/* what the program told */
+	char agent_version[64];
+	bool listen_up;
+	uint64_t log_lines_dropped;
+};
+
+/* target_say.c */
+void target_say(struct target *t, enum target_log kind, const char *key, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Change the state; a change is told, once. */
+void target_set_state(struct target *t, enum target_node node, enum target_file file,
+		      const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* target_file.c */
+void target_probe(struct target *t, uint64_t now_ns);
+void target_check_life(struct target *t, uint64_t now_ns);
+void target_quarantine(struct target *t);
+void target_retry_lock(struct target *t);
+void target_leave(struct target *t, bool back_soon);
+void target_drop_old(struct target *t, bool back_soon);
+void target_note_file_figures(struct target *t);
+int target_rebuild(struct target *t);
+
+/* target_turn.c */
+void target_turn(struct target *t, uint64_t now_ns);
+int target_start_timer(struct target *t);
+void target_wake_soon(struct target *t);
+double target_peak(const struct target *t, uint64_t now_ns);
+uint64_t target_mono_ns(void);
+uint64_t target_unix_ns(void);
+
+#endif
