@@ -84,23 +84,27 @@ struct blix_identity {
 };
 
 /* Create the telemetry file `path` (in a tmpfs, such as "/dev/shm/blix1") and record into it from
- * now on. Call it after daemonising. Strings are copied. A file left by a dead predecessor is
- * renamed aside for the agent; it is never overwritten.
+ * now on. Call it after daemonising. Strings are copied; identity may be NULL (all defaults). A file
+ * left by a dead predecessor is renamed to `path`.o.<its incarnation> for the agent, and never
+ * overwritten; at most two such files are kept. Takes up to a second while `path` is held by another
+ * process, and a fork() meanwhile waits. Starts one thread, with all signals blocked.
  *
  * 0, or a negative errno; the library then stays a working no-op:
- *   -EALREADY  this process has a file open: close it first
+ *   -EALREADY  this process has a file open, which stays open: close it first
  *   -EINVAL    path or identity is out of range; blix_status() names the field
  *   -EBUSY     another live node holds `path`
- *   -EEXIST    `path` is somebody else's file, a directory or a link
- *   -ENOSPC    the file system is full, even with the smallest rings and after discarding orphans
+ *   -EEXIST    `path` is another user's file, a directory, a link, or no telemetry file
+ *   -ENOSPC    the file system, or the process's file size limit, has no room, even with the smallest
+ *              rings and after discarding the files of predecessors
  *   -EACCES, -EROFS, -ENOENT, -ENOTDIR, -EOPNOTSUPP  the directory cannot take the file
  *   -ENOMEM    no address space
- *   -ECHILD    this is a forked child of an instrumented process: exec first
- * Not thread-safe against itself and blix_close(). */
+ *   -ECHILD    this is a forked child of a process that had a file open: exec first
+ * and what else the system calls involved may answer (-EMFILE, ...). */
 int blix_open(const char *path, const struct blix_identity *identity);
 
 /* End recording: mark the file CLOSED and let go of it. Late calls of other threads go nowhere.
- * Harmless when nothing is open. */
+ * Harmless when nothing is open. Without it, exit(3) marks the file EXITED; a process that ends any
+ * other way counts as dead. */
 void blix_close(void);
 
 enum blix_status_state {
@@ -134,9 +138,11 @@ void blix_heartbeat(void);
 
 /* The series of catalogue metric (or registered metric) `slot` with these label values, in the
  * order of its label keys. A wrong slot, kind or number of values is counted and yields the handle
- * that records nowhere. Beyond the metric's max_series the overflow series comes back, counted.
- * The same values always yield the same handle. Strings are copied. Valid before blix_open(),
- * after it failed, and after close and re-open. */
+ * that records nowhere. Beyond the metric's max_series, or when the file's cells are used up, the
+ * overflow series comes back, counted; it shows as otel_metric_overflow="true". The same values
+ * always yield the same handle. Values are copied; beyond 255 bytes they are cut, what is not UTF-8
+ * becomes U+FFFD, NULL is "". Handles are valid before blix_open(), after it failed, and after close
+ * and re-open. */
 blix_counter blix_counter_resolve(uint32_t slot, const char *const *values, size_t n_values);
 blix_updown_counter blix_updown_resolve(uint32_t slot, const char *const *values, size_t n_values);
 blix_gauge blix_gauge_resolve(uint32_t slot, const char *const *values, size_t n_values);
@@ -165,21 +171,26 @@ enum blix_metric_kind {
 };
 
 struct blix_metric_spec {
-	const char *name;	/* as exposed, [a-zA-Z_][a-zA-Z0-9_]*, at most 200 bytes; a counter ends in _total */
-	const char *help;	/* one sentence */
+	const char *name;	/* as exposed, [a-zA-Z_][a-zA-Z0-9_]*, at most 200 bytes; a counter, and nothing else, ends in _total */
+	const char *help;	/* one sentence, at most 1000 bytes; NULL = "" */
 	const char *unit;	/* UCUM: "s", "By", "1", "{thing}"; a metric in "s" is recorded in ns; NULL = "" */
 	enum blix_metric_kind kind;
-	const char *const *label_keys; /* n_label_keys of them, [a-zA-Z_][a-zA-Z0-9_]* */
+	/* n_label_keys of them, [a-zA-Z_][a-zA-Z0-9_]*, at most 100 bytes, each once; not "le", "quantile",
+	 * "otel_metric_overflow", nor with two underscores in front */
+	const char *const *label_keys;
 	size_t n_label_keys;	/* at most 8 */
 	uint32_t max_series;	/* 0 = 64; at most 4096 */
-	const uint64_t *bounds; /* histogram: ascending upper bounds in the recorded unit; NULL = 100 us .. 10 s */
+	/* Histogram: ascending upper bounds, above 0, in the recorded unit; a value equal to a bound belongs
+	 * below it. NULL = 100 us .. 10 s, for unit "s" only. Other kinds: NULL. */
+	const uint64_t *bounds;
 	size_t n_bounds;	/* at most 24 */
 };
 
-/* Register a metric that the catalogue lacks. *ret_slot then works like a catalogue slot.
- * Registering the same spec again gives the same slot.
- * 0; -EINVAL name, key, unit or bounds out of range; -EEXIST another metric has this name;
- * -ENOSPC no descriptor left. Strings are copied. */
+/* Register a metric that the catalogue lacks. *ret_slot then works like a catalogue slot, before and
+ * after blix_open(). Registering the same spec again gives the same slot.
+ * 0; -EINVAL name, key, unit, kind, max_series or bounds out of range; -EEXIST another metric has this
+ * name, or one of its samples would (a histogram "h" has h_bucket, h_count and h_sum); -ENOSPC no
+ * descriptor, bucket layout or string space left. Strings are copied. */
 int blix_metric_register(const struct blix_metric_spec *spec, uint32_t *ret_slot);
 
 /* ---- recording: hot --------------------------------------------------------------------------------- */
@@ -211,7 +222,7 @@ static inline void blix_add(blix_counter counter, uint64_t n)
 /* Add `n`, which may be negative, to an up-down counter. */
 void blix_updown(blix_updown_counter counter, int64_t n);
 
-/* Set an integer gauge; on a floating-point gauge the value is converted. */
+/* Set an integer gauge, for all threads; on a floating-point gauge the value is converted. */
 void blix_set(blix_gauge gauge, int64_t value);
 
 /* Set a floating-point gauge; on an integer gauge the value is truncated (NaN and beyond: 0, clamp). */
@@ -220,7 +231,8 @@ void blix_set_f64(blix_gauge gauge, double value);
 /* Record a duration in nanoseconds into a histogram whose unit is "s". */
 void blix_observe_ns(blix_histogram histogram, uint64_t ns);
 
-/* Record a value, in the metric's own unit, into a histogram. */
+/* Record a value into a histogram, in the unit it is recorded in: the metric's own, but ns where that
+ * is "s". */
 void blix_observe(blix_histogram histogram, uint64_t value);
 
 /* Add `n` to a counter from a signal handler (async-signal-safe, about ten times dearer). */

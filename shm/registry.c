@@ -527,8 +527,8 @@ static bool keys_valid(const struct candidate *c)
 		struct text key = c->keys[i];
 
 		if (!is_identifier(key, BLIX_LABEL_KEY_MAX) || strncmp(key.at, "__", 2) == 0 ||
-		    same_text(key, text_of("otel_metric_overflow")) ||
-		    (c->kind == BLIX_HISTOGRAM && same_text(key, text_of("le"))))
+		    same_text(key, text_of("le")) || same_text(key, text_of("quantile")) ||
+		    same_text(key, text_of("otel_metric_overflow")))
 			return false;
 		for (uint32_t j = 0; j < i; j++)
 			if (same_text(key, c->keys[j]))
