@@ -1,0 +1,539 @@
+/* agent/agent.c - see agent.h. */
+#include "agent/agent.h"
+#include "agent/disk.h"
+#include "agent/input/target.h"
+#include "agent/log.h"
+#include "agent/serve/http.h"
+#include "agent/serve/listen.h"
+#include "agent/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One --shm file with its input and its server. */
+struct node {
+	struct agent *agent;
+	const struct options_target *options;
+	struct target *target;
+	struct http *http;
+	struct listener *listener;
+	struct serve_source source;
+	struct address derived; /* from the node's gRPC address, or kept from the last time */
+	bool has_derived;
+	bool kept; /* `derived` is in the state file */
+	bool started;
+};
+
+struct agent {
+	struct event_base *base;
+	struct disk *disk;
+	const struct options *flags;
+	struct options options;
+	struct encode_options encode;
+	struct state state;
+	struct node nodes[OPTIONS_TARGETS_MAX];
+	uint32_t n_nodes;
+	struct event *signals[3];
+	struct event *turn;
+	struct event *drain;
+	uint64_t turned_ns;
+	uint64_t start_ns;
+	bool stopping;
+	bool reloading;
+	char config_problem[OPTIONS_ERROR_MAX];
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- what the servers ask ---------------------------------------------------------------------
+ */
+
+static void set_facts(struct node *n)
+{
+	const struct agent_facts facts = {
+		.version = BLIX_VERSION,
+		.listen_up = listener_is_up(n->listener),
+		.log_lines_dropped = log_dropped(),
+	};
+
+	target_set_agent_facts(n->target, &facts);
+}
+
+static const struct snapshot *collect(void *arg)
+{
+	struct node *n = arg;
+
+	set_facts(n);
+	return target_collect(n->target);
+}
+
+static void status_of_agent(const struct node *n, struct serve_status *s)
+{
+	const struct agent *a = n->agent;
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+
+	s->now_unix_ns = clock_ns(CLOCK_REALTIME);
+	s->agent_version = BLIX_VERSION;
+	s->agent_pid = (uint32_t)getpid();
+	s->agent_uptime_s = (now - a->start_ns) / 1000000000u;
+	s->starting = !n->started;
+	s->stopping = a->stopping;
+	s->loop_still_ns = now - a->turned_ns;
+	s->loop_limit_ns = AGENT_STUCK_S * UINT64_C(1000000000);
+	s->log_lines_dropped = log_dropped();
+	s->listen_address = listener_address(n->listener);
+	s->listening = listener_is_up(n->listener);
+	s->listen_problem = listener_problem(n->listener);
+	s->config_path = a->options.config;
+	s->config_problem = a->config_problem;
+	s->state_directory = a->state.path;
+	s->state_problem = a->state.problem;
+	http_counts(n->http, &s->http);
+}
+
+static void status_of_file(const struct target_status *t, struct serve_status *s)
+{
+	s->shm_path = t->shm_path;
+	s->file_state = target_file_name(t->file);
+	s->draining = t->draining;
+	s->file_bytes = t->file_bytes;
+	s->lanes_owned = t->lanes_owned;
+	s->lanes_free = t->lanes_free;
+	s->lanes_never = t->lanes_never;
+	s->lanes_quarantined = t->lanes_quarantined;
+	s->metrics = t->metrics;
+	s->series = t->series;
+	s->ring_used_ratio = t->ring_used_ratio;
+	s->records_spans = t->records_spans;
+	s->records_logs = t->records_logs;
+	s->records_marks = t->records_marks;
+	s->records_unknown = t->records_unknown;
+	s->metrics_refused = t->metrics_refused;
+	s->records_lost = t->records_lost;
+	s->records_corrupt = t->records_corrupt;
+	s->series_overflow = t->series_overflow;
+	s->incarnations = t->incarnations;
+	s->orphans = t->orphans;
+}
+
+static void status_of_node(const struct target_status *t, struct serve_status *s)
+{
+	s->node_state = target_node_name(t->node);
+	s->node_up = t->node_up;
+	s->reason = t->reason;
+	s->since_unix_ns = t->since_unix_ns;
+	s->known = t->known;
+	s->node_id = t->node_id;
+	s->cluster = t->cluster;
+	s->service_name = t->service_name;
+	s->node_version = t->version;
+	s->grpc_address = t->grpc_address;
+	s->data_dir = t->data_dir;
+	s->incarnation = t->incarnation;
+	s->node_pid = t->pid;
+	s->start_unix_ns = t->start_unix_ns;
+	s->heartbeat_still_s = t->heartbeat_still_s;
+	s->exit_code = t->exit_code;
+}
+
+static void status(void *arg, struct serve_status *ret_status)
+{
+	struct node *n = arg;
+	struct target_status t;
+
+	memset(ret_status, 0, sizeof(*ret_status));
+	target_status(n->target, &t);
+	status_of_node(&t, ret_status);
+	status_of_file(&t, ret_status);
+	status_of_agent(n, ret_status);
+}
+
+/* ---- where to listen ----------------------------------------------------------------------------
+ */
+
+/* Keep the addresses that are in use and were not given by --listen. */
+static void keep_addresses(struct agent *a)
+{
+	struct options_target *targets = calloc(a->n_nodes, sizeof(*targets));
+
+	if (!targets)
+		return;
+	for (uint32_t i = 0; i < a->n_nodes; i++) {
+		targets[i] = *a->nodes[i].options;
+		targets[i].listens = a->nodes[i].has_derived;
+		targets[i].listen = a->nodes[i].derived;
+	}
+	if (state_listen_write(&a->state, a->disk, targets, a->n_nodes) == 0)
+		for (uint32_t i = 0; i < a->n_nodes; i++)
+			a->nodes[i].kept = a->nodes[i].has_derived;
+	free(targets);
+}
+
+static void on_listener_changed(void *arg)
+{
+	struct node *n = arg;
+
+	set_facts(n);
+	if (!listener_is_up(n->listener))
+		return;
+	n->started = true;
+	if (!n->options->listens && n->has_derived && !n->kept)
+		keep_addresses(n->agent);
+}
+
+static void on_address_known(void *arg, struct target *t, const char *grpc_address)
+{
+	struct node *n = arg;
+	char reason[ADDRESS_REASON_MAX], problem[LISTEN_PROBLEM_MAX];
+	struct address a;
+
+	(void)t;
+	if (n->options->listens)
+		return;
+	if (!grpc_address[0]) {
+		if (!n->has_derived)
+			listener_set_problem(n->listener,
+					     "the node's file names no gRPC address to "
+					     "derive ours from: say where to listen with "
+					     "--listen ADDR:PORT");
+		return;
+	}
+	if (address_beside(grpc_address, &a, reason) < 0) {
+		snprintf(problem, sizeof(problem), "cannot listen beside the node: %s", reason);
+		listener_set_problem(n->listener, problem);
+		return;
+	}
+	n->kept = n->kept && address_equal(&n->derived, &a);
+	n->derived = a;
+	n->has_derived = true;
+	listener_set(n->listener, &a);
+}
+
+static void listen_first(struct node *n)
+{
+	if (n->options->listens) {
+		listener_set(n->listener, &n->options->listen);
+		return;
+	}
+	if (state_listen_read(&n->agent->state, n->options->shm, &n->derived) == 0) {
+		n->has_derived = n->kept = true;
+		listener_set(n->listener, &n->derived);
+		return;
+	}
+	log_line(LOG_LEVEL_INFO,
+		 "%s: where to listen follows from the node's gRPC address once its file is there; "
+		 "--listen ADDR:PORT says it now",
+		 n->options->shm);
+}
+
+/* ---- targets ------------------------------------------------------------------------------------
+ */
+
+static void on_target_log(void *arg, struct target *t, enum target_log kind, const char *key,
+			  const char *line)
+{
+	struct node *n = arg;
+	char whole_key[LOG_KEY_MAX];
+
+	(void)t;
+	if (kind == TARGET_LOG_STATE) {
+		log_line(LOG_LEVEL_INFO, "%s", line);
+		return;
+	}
+	snprintf(whole_key, sizeof(whole_key), "%.64s %.90s", key, n->options->shm);
+	log_repeated(LOG_LEVEL_WARNING, whole_key, "%s", line);
+}
+
+static int node_start(struct agent *a, struct node *n, const struct options_target *options)
+{
+	const struct target_options target_options = {
+		.shm_path = options->shm,
+		.check_owner = true,
+		.owner = a->options.owner,
+		.stale_after_s = a->options.stale_after_s,
+		.linger_s = a->options.linger_s,
+		.native_histograms = a->options.native_histograms,
+		.disk = a->disk,
+	};
+	const struct target_events events = {
+		.address_known = on_address_known,
+		.log = on_target_log,
+		.arg = n,
+	};
+	const struct listener_options listener_options = {
+		.disk = a->disk,
+		.name = options->shm,
+		.changed = on_listener_changed,
+		.arg = n,
+	};
+	struct listener_options with_http = listener_options;
+	int err;
+
+	n->agent = a;
+	n->options = options;
+	n->source = (struct serve_source){
+		.collect = collect, .status = status, .encode = &a->encode, .arg = n};
+	err = target_new(a->base, &target_options, &events, &n->target);
+	if (!err)
+		err = http_new(a->base, &n->source, &n->http);
+	with_http.http = n->http;
+	if (!err)
+		err = listener_new(a->base, &with_http, &n->listener);
+	if (err) {
+		log_line(LOG_LEVEL_ERROR, "%s: cannot follow this file: %s", options->shm,
+			 strerror(-err));
+		return err;
+	}
+	listen_first(n);
+	return 0;
+}
+
+static void node_stop(struct node *n)
+{
+	n->listener = listener_free(n->listener);
+	n->http = http_free(n->http);
+	n->target = target_free(n->target);
+}
+
+/* ---- configuration ------------------------------------------------------------------------------
+ */
+
+static void apply(struct agent *a)
+{
+	a->encode = (struct encode_options){
+		.names = a->options.names,
+		.native_histograms = a->options.native_histograms,
+		.created_lines = a->options.created_lines,
+	};
+	log_set_format(a->options.log_format);
+	log_set_level(a->options.log_level);
+}
+
+struct reload {
+	struct agent *agent;
+	char path[OPTIONS_PATH_MAX];
+	char *text;
+	size_t len;
+	int err;
+	char error[OPTIONS_ERROR_MAX];
+};
+
+static void reload_work(void *arg)
+{
+	struct reload *r = arg;
+
+	r->err = options_read_file(r->path, &r->text, &r->len, r->error);
+}
+
+/* Take over what may change while running; the rest keeps its value of the start. */
+static void reload_apply(struct agent *a, const struct options *fresh)
+{
+	char later[512];
+
+	options_need_restart(&a->options, fresh, later, sizeof(later));
+	a->options.names = fresh->names;
+	a->options.created_lines = fresh->created_lines;
+	a->options.log_format = fresh->log_format;
+	a->options.log_level = fresh->log_level;
+	apply(a);
+	a->config_problem[0] = '\0';
+	if (later[0])
+		snprintf(a->config_problem, sizeof(a->config_problem),
+			 "%s changed in %.1000s and take effect at the next start of the agent",
+			 later, a->options.config);
+	log_line(LOG_LEVEL_INFO, "configuration read again%s%s", later[0] ? ": " : "",
+		 a->config_problem);
+}
+
+static void reload_done(void *arg)
+{
+	struct reload *r = arg;
+	struct agent *a = r->agent;
+	struct options *fresh = malloc(sizeof(*fresh));
+
+	a->reloading = false;
+	if (fresh && r->err != -ECANCELED) {
+		*fresh = *a->flags;
+		if (!r->err)
+			r->err = options_config(fresh, r->path, r->text, r->len, r->error);
+		if (!r->err)
+			r->err = options_complete(fresh, r->error);
+		if (!r->err) {
+			reload_apply(a, fresh);
+		} else {
+			snprintf(a->config_problem, sizeof(a->config_problem), "%s", r->error);
+			log_line(LOG_LEVEL_ERROR, "%s; the configuration stays as it was",
+				 r->error);
+		}
+	}
+	free(fresh);
+	free(r->text);
+	free(r);
+}
+
+static void reload(struct agent *a)
+{
+	struct reload *r;
+
+	if (!a->options.config[0]) {
+		log_line(LOG_LEVEL_INFO, "SIGHUP: there is no --config to read again");
+		return;
+	}
+	if (a->reloading)
+		return;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return;
+	r->agent = a;
+	r->err = -ECANCELED; /* until it has run */
+	memcpy(r->path, a->options.config, sizeof(r->path));
+	a->reloading = disk_submit(a->disk, reload_work, reload_done, r) == 0;
+	if (!a->reloading) {
+		log_line(LOG_LEVEL_WARNING, "SIGHUP: the disk thread is busy; send it again later");
+		free(r);
+	}
+}
+
+/* ---- life ---------------------------------------------------------------------------------------
+ */
+
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+	struct agent *a = arg;
+	const struct timeval step = {.tv_usec = 20000};
+	static uint32_t waited_ms;
+	uint32_t busy = 0;
+
+	(void)fd, (void)what;
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		busy += http_busy(a->nodes[i].http);
+	if (!busy || waited_ms >= AGENT_DRAIN_MS) {
+		event_base_loopexit(a->base, NULL);
+		return;
+	}
+	waited_ms += 20;
+	evtimer_add(a->drain, &step);
+}
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+	struct agent *a = arg;
+
+	(void)what;
+	if (number == SIGHUP) {
+		reload(a);
+		return;
+	}
+	if (a->stopping) {
+		event_base_loopbreak(a->base);
+		return;
+	}
+	log_line(LOG_LEVEL_INFO, "stopping on SIG%s", sigabbrev_np((int)number));
+	a->stopping = true;
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		http_unlisten(a->nodes[i].http, http_listening(a->nodes[i].http));
+	on_drain(-1, 0, a);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct agent *a = arg;
+
+	(void)fd, (void)what;
+	a->turned_ns = clock_ns(CLOCK_MONOTONIC);
+}
+
+static void on_library_log(int severity, const char *message)
+{
+	if (severity >= EVENT_LOG_WARN)
+		log_repeated(LOG_LEVEL_WARNING, "libevent", "libevent: %s", message);
+}
+
+static int loop_open(struct agent *a)
+{
+	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+	const struct timeval turn = {.tv_sec = AGENT_TURN_S};
+	int err;
+
+	event_set_log_callback(on_library_log);
+	signal(SIGPIPE, SIG_IGN);
+	a->base = event_base_new();
+	if (!a->base)
+		return -ENOMEM;
+	err = disk_new(a->base, AGENT_DISK_JOBS_MAX, &a->disk);
+	if (err)
+		return err;
+	a->turn = event_new(a->base, -1, EV_PERSIST, on_turn, a);
+	a->drain = evtimer_new(a->base, on_drain, a);
+	if (!a->turn || !a->drain)
+		return -ENOMEM;
+	event_add(a->turn, &turn);
+	for (size_t i = 0; i < 3; i++) {
+		a->signals[i] = evsignal_new(a->base, numbers[i], on_signal, a);
+		if (!a->signals[i] || event_add(a->signals[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	a->start_ns = a->turned_ns = clock_ns(CLOCK_MONOTONIC);
+	return 0;
+}
+
+static void loop_close(struct agent *a)
+{
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		node_stop(&a->nodes[i]);
+	a->disk = disk_free(a->disk, AGENT_DISK_WAIT_MS);
+	for (size_t i = 0; i < 3; i++)
+		if (a->signals[i])
+			event_free(a->signals[i]);
+	if (a->turn)
+		event_free(a->turn);
+	if (a->drain)
+		event_free(a->drain);
+	if (a->base)
+		event_base_free(a->base);
+	libevent_global_shutdown();
+}
+
+int agent_run(const struct options *flags, const struct options *all)
+{
+	static struct agent a;
+	int err;
+
+	a.flags = flags;
+	a.options = *all;
+	err = log_start(STDERR_FILENO, all->log_format, all->log_level);
+	if (err)
+		log_line(LOG_LEVEL_WARNING, "the log may block the agent: %s", strerror(-err));
+	apply(&a);
+	log_line(LOG_LEVEL_INFO, "blixard-agent " BLIX_VERSION " starts, pid %ld", (long)getpid());
+	state_open(&a.state, &a.options);
+	if (a.state.problem[0])
+		log_line(LOG_LEVEL_WARNING, "%s", a.state.problem);
+	err = loop_open(&a);
+	if (err)
+		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(-err));
+	for (uint32_t i = 0; !err && i < all->n_targets; i++) {
+		a.n_nodes++;
+		err = node_start(&a, &a.nodes[i], &a.options.targets[i]);
+	}
+	if (!err)
+		event_base_dispatch(a.base);
+	loop_close(&a);
+	state_close(&a.state);
+	log_line(LOG_LEVEL_INFO, "stopped");
+	log_stop(AGENT_LOG_WAIT_MS);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,66 @@
+/* agent/serve/health.c - /live, /ready and /health: three questions that must not be mixed up.
+ * Is the agent's loop turning; is the agent able to serve; is the node well. Includes: serve.h,
+ * jansson. Thread rule: the loop thread. */
+#include "agent/serve/serve.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+void serve_live(const struct serve_source *source, const struct serve_request *request,
+		struct serve_response *response)
+{
+	struct serve_status s;
+	bool stuck;
+
+	(void)request;
+	source->status(source->arg, &s);
+	stuck = s.loop_still_ns > s.loop_limit_ns;
+	serve_json(response, stuck ? 503 : 200,
+		   json_pack("{s:s, s:f}", "status", stuck ? "stuck" : "live", "loop_still_seconds",
+			     (double)s.loop_still_ns * 1e-9));
+}
+
+void serve_ready(const struct serve_source *source, const struct serve_request *request,
+		 struct serve_response *response)
+{
+	struct serve_status s;
+	const char *word;
+
+	(void)request;
+	source->status(source->arg, &s);
+	word = s.stopping ? "stopping" : s.starting ? "starting" : "ready";
+	serve_json(response, s.stopping || s.starting ? 503 : 200,
+		   json_pack("{s:s, s:o, s:o, s:o}", "status", word, "listen",
+			     serve_json_text(s.listen_address), "configuration",
+			     s.config_problem[0] ? serve_json_text(s.config_problem)
+						 : json_string("valid"),
+			     "file", serve_json_text(s.file_state)));
+}
+
+void serve_health(const struct serve_source *source, const struct serve_request *request,
+		  struct serve_response *response)
+{
+	struct serve_status s;
+	json_t *json;
+
+	(void)request;
+	source->status(source->arg, &s);
+	json = json_pack("{s:s, s:{s:s, s:b, s:o, s:o}, s:{s:o, s:o}, s:o}", "status",
+			 s.node_up ? "healthy" : "unhealthy", "node", "state", s.node_state, "up",
+			 (int)s.node_up, "since", serve_json_number((double)s.since_unix_ns * 1e-9),
+			 "heartbeat_still_seconds",
+			 s.known ? serve_json_number(s.heartbeat_still_s) : json_null(), "file",
+			 "path", serve_json_text(s.shm_path), "state",
+			 serve_json_text(s.file_state), "reason", serve_json_text(s.reason));
+	if (json && s.known) {
+		json_t *node = json_object_get(json, "node");
+		char id[24];
+
+		snprintf(id, sizeof(id), "%llu", (unsigned long long)s.node_id);
+		json_object_set_new(node, "id", json_string(id));
+		json_object_set_new(node, "incarnation", serve_json_text(s.incarnation));
+		if (s.exit_code)
+			json_object_set_new(node, "exit_code", serve_json_count(s.exit_code));
+	}
+	serve_json(response, s.node_up ? 200 : 503, json);
+}

@@ -1,0 +1,131 @@
+/* agent/serve/serve.h - what the endpoints are made of: a source, a request, a response.
+ *
+ * A handler is a function (source, request) -> response. It knows neither the HTTP library nor
+ * where the figures come from, so a test can call it. Includes: encode/, model/, buf.h.
+ * Thread rule: the loop thread. */
+#ifndef BLIX_AGENT_SERVE_SERVE_H
+#define BLIX_AGENT_SERVE_SERVE_H
+
+#include "agent/buf.h"
+#include "agent/encode/encode.h"
+#include "agent/model/snapshot.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct json_t;
+
+/* What the server counts about itself. */
+struct serve_counts {
+	uint64_t requests;
+	uint64_t refused;   /* answered 4xx or 5xx */
+	uint64_t timed_out; /* connections ended because they were slow */
+	uint64_t full;	    /* times all connections were taken and accepting paused */
+	uint32_t connections;
+};
+
+/* Everything a page or a health check says. Texts are borrowed until the next turn of the loop and
+ * may hold anything. */
+struct serve_status {
+	uint64_t now_unix_ns;
+
+	/* the agent */
+	const char *agent_version;
+	uint32_t agent_pid;
+	uint64_t agent_uptime_s;
+	bool starting;
+	bool stopping;
+	uint64_t loop_still_ns; /* since the loop last noted that it turns */
+	uint64_t loop_limit_ns; /* more than this is stuck */
+	uint64_t log_lines_dropped;
+	const char *listen_address; /* "" while unknown */
+	bool listening;
+	const char *listen_problem; /* "" = none */
+	const char *config_path;    /* "" = none */
+	const char *config_problem; /* "" = none */
+	const char *state_directory;
+	const char *state_problem;
+	struct serve_counts http;
+
+	/* the node */
+	const char *node_state; /* waiting, live, hung, dead, closed */
+	bool node_up;
+	const char *reason; /* what is wrong and what to do; "" = nothing */
+	uint64_t since_unix_ns;
+	bool known; /* a file was attached: what follows is meant */
+	uint64_t node_id;
+	const char *cluster;
+	const char *service_name;
+	const char *node_version;
+	const char *grpc_address;
+	const char *data_dir;
+	const char *incarnation;
+	uint32_t node_pid;
+	uint64_t start_unix_ns;
+	double heartbeat_still_s;
+	uint32_t exit_code;
+
+	/* its file */
+	const char *shm_path;
+	const char *file_state;
+	bool draining;
+	uint64_t file_bytes;
+	uint32_t lanes_owned, lanes_free, lanes_never, lanes_quarantined;
+	uint32_t metrics, series;
+	double ring_used_ratio;
+	uint64_t records_spans, records_logs, records_marks, records_unknown, records_lost,
+		records_corrupt;
+	uint64_t series_overflow, metrics_refused, incarnations;
+	uint32_t orphans;
+};
+
+struct serve_source {
+	const struct snapshot *(*collect)(void *arg); /* never NULL */
+	void (*status)(void *arg, struct serve_status *ret_status);
+	const struct encode_options *encode; /* of a request that chooses nothing */
+	void *arg;
+};
+
+/* Header values are NULL where absent. All of it is foreign. */
+struct serve_request {
+	const char *query; /* without '?', NULL if none */
+	const char *accept;
+	const char *accept_encoding;
+	const char *scrape_timeout;
+};
+
+struct serve_response {
+	int code;
+	const char *content_type;
+	char policy[256];     /* Content-Security-Policy; "" = the strictest */
+	uint64_t deadline_ns; /* the reader has given up after this long; 0 = unknown */
+	struct buf *body;
+};
+
+typedef void serve_handler(const struct serve_source *source, const struct serve_request *request,
+			   struct serve_response *response);
+serve_handler serve_metrics, serve_live, serve_ready, serve_health, serve_status_json, serve_page;
+
+/* ---- shared by handlers -------------------------------------------------------------------------
+ */
+
+/* A plain-text answer of one line. */
+void serve_text(struct serve_response *response, int code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Answer with this JSON (consumed). NULL: no memory, 500. */
+void serve_json(struct serve_response *response, int code, struct json_t *json);
+
+/* The same, and numbers, as JSON cannot carry them all: malformed UTF-8 and NaN are replaced. */
+struct json_t *serve_json_text(const char *text);
+struct json_t *serve_json_number(double number);
+struct json_t *serve_json_count(uint64_t count);
+
+/* The value of `key` in a query string, decoded. 0; -ENOENT; -EINVAL malformed or longer than
+ * size - 1. */
+int serve_query(const char *query, const char *key, char *ret_value, size_t size);
+
+/* Seconds of X-Prometheus-Scrape-Timeout-Seconds as ns; 0 unless it is a plain positive number. */
+uint64_t serve_scrape_timeout_ns(const char *value);
+
+#endif

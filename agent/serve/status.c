@@ -1,0 +1,163 @@
+/* agent/serve/status.c - /status.json: everything the page shows, for programs. Its "schema" is
+ * raised when a key changes its meaning; new keys may appear at any time. Includes: serve.h,
+ * figures.h, jansson. Thread rule: the loop thread. */
+#include "agent/serve/serve.h"
+#include "agent/serve/status.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+enum { STATUS_SCHEMA = 1 };
+
+static json_t *seconds(uint64_t ns)
+{
+	return serve_json_number((double)ns * 1e-9);
+}
+
+static void put_count(json_t *object, const char *key, uint64_t count)
+{
+	json_object_set_new(object, key, serve_json_count(count));
+}
+
+static void put_text(json_t *object, const char *key, const char *text)
+{
+	json_object_set_new(object, key, serve_json_text(text));
+}
+
+static json_t *agent_json(const struct serve_status *s)
+{
+	json_t *agent = json_object(), *listen = json_object(), *config = json_object();
+	json_t *state = json_object(), *http = json_object();
+
+	put_text(agent, "version", s->agent_version);
+	put_count(agent, "pid", s->agent_pid);
+	put_count(agent, "uptime_seconds", s->agent_uptime_s);
+	put_count(agent, "log_lines_dropped", s->log_lines_dropped);
+	put_text(listen, "address", s->listen_address);
+	json_object_set_new(listen, "up", json_boolean(s->listening));
+	put_text(listen, "problem", s->listen_problem);
+	json_object_set_new(agent, "listen", listen);
+	put_text(config, "path", s->config_path);
+	put_text(config, "problem", s->config_problem);
+	json_object_set_new(agent, "config", config);
+	put_text(state, "directory", s->state_directory);
+	put_text(state, "problem", s->state_problem);
+	json_object_set_new(agent, "state", state);
+	put_count(http, "requests", s->http.requests);
+	put_count(http, "refused", s->http.refused);
+	put_count(http, "timed_out", s->http.timed_out);
+	put_count(http, "full", s->http.full);
+	put_count(http, "connections", s->http.connections);
+	json_object_set_new(agent, "http", http);
+	return agent;
+}
+
+static json_t *node_json(const struct serve_status *s)
+{
+	json_t *node = json_object();
+	char id[24];
+
+	put_text(node, "state", s->node_state);
+	json_object_set_new(node, "up", json_boolean(s->node_up));
+	json_object_set_new(node, "since", seconds(s->since_unix_ns));
+	put_text(node, "reason", s->reason);
+	if (!s->known)
+		return node;
+	/* As text: a JSON reader may keep only 53 bits of a number. */
+	snprintf(id, sizeof(id), "%" PRIu64, s->node_id);
+	put_text(node, "id", id);
+	put_text(node, "cluster", s->cluster);
+	put_text(node, "service_name", s->service_name);
+	put_text(node, "version", s->node_version);
+	put_text(node, "grpc_address", s->grpc_address);
+	put_text(node, "data_dir", s->data_dir);
+	put_text(node, "incarnation", s->incarnation);
+	put_count(node, "pid", s->node_pid);
+	json_object_set_new(node, "started", seconds(s->start_unix_ns));
+	json_object_set_new(node, "heartbeat_still_seconds",
+			    serve_json_number(s->heartbeat_still_s));
+	put_count(node, "exit_code", s->exit_code);
+	return node;
+}
+
+static json_t *file_json(const struct serve_status *s)
+{
+	json_t *file = json_object(), *lanes = json_object(), *ring = json_object();
+
+	put_text(file, "path", s->shm_path);
+	put_text(file, "state", s->file_state);
+	json_object_set_new(file, "draining", json_boolean(s->draining));
+	put_count(file, "bytes", s->file_bytes);
+	put_count(file, "metrics", s->metrics);
+	put_count(file, "metrics_refused", s->metrics_refused);
+	put_count(file, "series", s->series);
+	put_count(file, "series_overflow", s->series_overflow);
+	put_count(file, "incarnations", s->incarnations);
+	put_count(file, "orphans", s->orphans);
+	put_count(lanes, "owned", s->lanes_owned);
+	put_count(lanes, "free", s->lanes_free);
+	put_count(lanes, "unused", s->lanes_never);
+	put_count(lanes, "quarantined", s->lanes_quarantined);
+	json_object_set_new(file, "lanes", lanes);
+	json_object_set_new(ring, "used_ratio", serve_json_number(s->ring_used_ratio));
+	put_count(ring, "spans", s->records_spans);
+	put_count(ring, "logs", s->records_logs);
+	put_count(ring, "marks", s->records_marks);
+	put_count(ring, "unknown", s->records_unknown);
+	put_count(ring, "lost", s->records_lost);
+	put_count(ring, "corrupt", s->records_corrupt);
+	json_object_set_new(file, "ring", ring);
+	return file;
+}
+
+static json_t *latency_json(const struct figure *f)
+{
+	json_t *bounds = json_array(), *buckets = json_array();
+
+	for (uint32_t i = 0; i < f->bounds->n; i++)
+		json_array_append_new(bounds, serve_json_number(f->bounds->value[i]));
+	for (uint32_t i = 0; i <= f->bounds->n; i++)
+		json_array_append_new(buckets, serve_json_count(f->buckets[i]));
+	return json_pack(
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "count", serve_json_number(f->value), "sum",
+		serve_json_number(f->sum), "p50", serve_json_number(figure_quantile(f, 0.5)), "p90",
+		serve_json_number(figure_quantile(f, 0.9)), "p99",
+		serve_json_number(figure_quantile(f, 0.99)), "bounds", bounds, "buckets", buckets);
+}
+
+static json_t *figures_json(const struct figure figures[FIGURES])
+{
+	json_t *json = json_object();
+
+	for (uint32_t i = 0; i < FIGURES; i++) {
+		const struct figure *f = &figures[i];
+
+		if (f->present)
+			json_object_set_new(json, figure_specs[i].id,
+					    figure_specs[i].kind == FIGURE_LATENCY
+						    ? latency_json(f)
+						    : serve_json_number(f->value));
+	}
+	return json;
+}
+
+json_t *status_json(const struct serve_status *s, const struct figure figures[FIGURES])
+{
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA, "time",
+			 seconds(s->now_unix_ns), "node", node_json(s), "figures",
+			 figures_json(figures), "file", file_json(s), "agent", agent_json(s));
+}
+
+void serve_status_json(const struct serve_source *source, const struct serve_request *request,
+		       struct serve_response *response)
+{
+	struct figure figures[FIGURES];
+	struct serve_status s;
+
+	(void)request;
+	/* In this order: the snapshot may change with the next question. */
+	figures_read(source->collect(source->arg), figures);
+	source->status(source->arg, &s);
+	serve_json(response, 200, status_json(&s, figures));
+}
