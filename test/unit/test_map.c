@@ -473,7 +473,7 @@ Test(map_open, identity_and_resource_make_the_round_trip)
 	map = open_map();
 	id = blix_map_identity(map);
 	cr_expect_eq(id->node_id, UINT64_MAX);
-	cr_expect_eq(id->pid, getpid());
+	cr_expect_eq(id->pid, (uint32_t)getpid());
 	cr_expect_eq(id->uid, getuid());
 	cr_expect_eq(id->flags, BLIX_FLAG_HISTOGRAMS_BOTH);
 	cr_expect_eq(id->abi_minor, 0);
