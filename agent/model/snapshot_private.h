@@ -18,9 +18,9 @@ struct family_state {
 /* Beside each series. */
 struct series_state {
 	uint64_t hash;
-	uint32_t parent; /* the superset's series it counts towards; SNAPSHOT_NONE */
-	uint64_t shown;	 /* value that the last clamp left */
-	uint64_t sum;	 /* of its subset, while clamping */
+	uint32_t parent;       /* the superset's series it counts towards; SNAPSHOT_NONE */
+	uint64_t shown;	       /* value that the last clamp left */
+	unsigned __int128 sum; /* of its subset, while clamping; wide, so that it cannot wrap */
 };
 
 /* A sample name that is taken: `base` + the suffix. */

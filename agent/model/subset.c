@@ -101,22 +101,17 @@ static uint32_t pick(struct snapshot *s, const struct snapshot_family *part, uin
 
 static void take_excess(struct snapshot *s, const struct snapshot_family *part, uint32_t parent)
 {
-	uint64_t excess = s->series_states[parent].sum - *value_of(s, parent);
+	unsigned __int128 excess = s->series_states[parent].sum - *value_of(s, parent);
 
 	while (excess > 0) {
 		uint64_t available, taken;
 		uint32_t series = pick(s, part, parent, &available);
 
 		/* Every round empties a growth or a series, and together they hold the excess. */
-		taken = available < excess ? available : excess;
+		taken = available < excess ? available : (uint64_t)excess;
 		*value_of(s, series) -= taken;
 		excess -= taken;
 	}
-}
-
-static uint64_t add_saturated(uint64_t a, uint64_t b)
-{
-	return a + b < a ? UINT64_MAX : a + b;
 }
 
 static void clamp_family(struct snapshot *s, uint32_t family)
@@ -130,8 +125,7 @@ static void clamp_family(struct snapshot *s, uint32_t family)
 		uint32_t parent = s->series_states[part->series[i]].parent;
 
 		if (parent != SNAPSHOT_NONE)
-			s->series_states[parent].sum = add_saturated(s->series_states[parent].sum,
-								     *value_of(s, part->series[i]));
+			s->series_states[parent].sum += *value_of(s, part->series[i]);
 	}
 	for (uint32_t i = 0; i < whole->n_series; i++)
 		if (s->series_states[whole->series[i]].sum > *value_of(s, whole->series[i]))
