@@ -1,0 +1,30 @@
+/* fsm.h - the state machine: applies committed commands to the table. Loop thread only. */
+#ifndef CLUSTER_FSM_H
+#define CLUSTER_FSM_H
+
+#include "command.h"
+#include "table.h"
+
+#include <raft.h>
+#include <stdbool.h>
+
+struct fsm_events {
+	void (*applied)(void *arg, const struct command *command);
+	void (*restored)(void *arg); /* a snapshot took the place of everything before */
+	void *arg;
+};
+
+struct fsm {
+	struct raft_fsm raft; /* hand this to raft_init() */
+	struct table *table;
+	struct fsm_events events;
+};
+
+/* 0 or -ENOMEM. */
+int fsm_init(struct fsm *fsm, const struct fsm_events *events);
+void fsm_done(struct fsm *fsm);
+
+/* Read a row of the table, as a client of this node would. NULL: no such row. */
+const struct row *fsm_read(const struct fsm *fsm, const char *key, size_t key_len);
+
+#endif

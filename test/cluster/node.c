@@ -1,0 +1,350 @@
+/* node.c - wiring: makes the parts, gives each the callbacks of the others, runs the loop, and takes
+ * everything down again. Main thread. */
+#include "node.h"
+
+#include "disk.h"
+#include "fsm.h"
+#include "join.h"
+#include "load.h"
+#include "log.h"
+#include "proposals.h"
+#include "raft_io.h"
+#include "record.h"
+#include "watch.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STOP_DEADLINE_S = 3, SNAPSHOT_TRAILING_SHARE = 2 };
+
+struct node {
+	const struct options *options;
+	struct wire_hello self;
+	struct event_base *base;
+	struct event *sigterm;
+	struct event *sigint;
+	struct event *pulse;
+	int dir;
+	struct fsm fsm;
+	struct raft_io_state io;
+	struct raft raft;
+	struct transport *transport;
+	struct proposals *proposals;
+	struct joins *joins;
+	struct load *load;
+	struct watch watch;
+	bool stopping;
+	bool closed; /* Raft has let go of everything */
+	bool failed;
+};
+
+static void stop_loop(struct node *node, bool failed)
+{
+	node->failed |= failed;
+	event_base_loopbreak(node->base);
+}
+
+/* ---- what the parts tell each other --------------------------------------------------------------- */
+
+static void on_raft_changed(void *arg)
+{
+	struct node *node = arg;
+
+	if (!node->stopping)
+		watch_raft(&node->watch);
+}
+
+static void on_disk_failed(void *arg, int error)
+{
+	log_line(LOG_ERROR, "the log cannot be written: %s; stopping, nothing acknowledged is lost",
+		 strerror(-error));
+	stop_loop(arg, true);
+}
+
+static void on_applied(void *arg, const struct command *command)
+{
+	struct node *node = arg;
+
+	proposals_applied(node->proposals, command);
+}
+
+static void on_restored(void *arg)
+{
+	struct node *node = arg;
+
+	watch_restored(&node->watch);
+}
+
+static void on_raft_message(void *arg, struct raft_message *message)
+{
+	struct node *node = arg;
+
+	raft_io_receive(&node->io, message);
+}
+
+static void on_forward(void *arg, uint64_t connection, const struct wire_request *request)
+{
+	struct node *node = arg;
+
+	proposals_take(node->proposals, connection, request);
+}
+
+static void on_forward_result(void *arg, uint64_t request, enum wire_verdict verdict)
+{
+	struct node *node = arg;
+
+	proposals_forward_result(node->proposals, request, verdict);
+}
+
+static void on_join(void *arg, uint64_t connection, const struct wire_join *join)
+{
+	struct node *node = arg;
+
+	joins_take(node->joins, connection, join);
+}
+
+static void on_join_result(void *arg, uint64_t request, enum wire_verdict verdict)
+{
+	struct node *node = arg;
+
+	joins_result(node->joins, request, verdict);
+}
+
+static void on_peer_lost(void *arg, uint64_t node_id)
+{
+	struct node *node = arg;
+
+	proposals_peer_lost(node->proposals, node_id);
+}
+
+static void on_refused(void *arg)
+{
+	stop_loop(arg, true);
+}
+
+/* ---- the loop's own ------------------------------------------------------------------------------- */
+
+static void on_pulse(evutil_socket_t fd, short what, void *arg)
+{
+	struct node *node = arg;
+
+	(void)fd;
+	(void)what;
+	record_alive();
+	if (node->stopping)
+		return;
+	proposals_expire(node->proposals);
+	watch_peers(&node->watch);
+	if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
+		log_line(LOG_ERROR, "raft gave up: %s", raft_errmsg(&node->raft));
+		stop_loop(node, true);
+	}
+}
+
+static void on_raft_closed(struct raft *raft)
+{
+	struct node *node = raft->data;
+
+	node->closed = true;
+	stop_loop(node, false);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval deadline = {STOP_DEADLINE_S, 0};
+	struct node *node = arg;
+
+	(void)fd;
+	(void)what;
+	if (node->stopping) {
+		stop_loop(node, false);
+		return;
+	}
+	log_line(LOG_INFO, "stopping");
+	node->stopping = true;
+	node->load = load_stop(node->load);
+	proposals_cancel(node->proposals);
+	event_base_loopexit(node->base, &deadline);
+	raft_close(&node->raft, on_raft_closed);
+}
+
+static int add_events(struct node *node)
+{
+	static const struct timeval period = {0, TICK_MS * 1000};
+
+	node->sigterm = evsignal_new(node->base, SIGTERM, on_signal, node);
+	node->sigint = evsignal_new(node->base, SIGINT, on_signal, node);
+	node->pulse = event_new(node->base, -1, EV_PERSIST, on_pulse, node);
+	if (!node->sigterm || !node->sigint || !node->pulse || event_add(node->sigterm, NULL) ||
+	    event_add(node->sigint, NULL) || event_add(node->pulse, &period))
+		return -ENOMEM;
+	return 0;
+}
+
+/* ---- starting ------------------------------------------------------------------------------------- */
+
+static int open_disk(struct node *node)
+{
+	struct raft_io_events events = {
+		.changed = on_raft_changed, .fatal = on_disk_failed, .arg = node};
+	char reason[LOG_REASON_MAX] = "";
+
+	int err = disk_open_dir(node->options->data, &node->dir);
+	if (err) {
+		log_line(LOG_ERROR, "%s: %s", node->options->data,
+			 err == -EBUSY ? "another node uses this data directory" : strerror(-err));
+		return err;
+	}
+	err = raft_io_open(&node->io, node->base, node->dir, node->options->id, &events, reason);
+	if (err)
+		log_line(LOG_ERROR, "%s: %s", node->options->data, reason[0] ? reason : strerror(-err));
+	return err;
+}
+
+static int open_network(struct node *node)
+{
+	struct transport_events events = {
+		.raft = on_raft_message,
+		.forward = on_forward,
+		.forward_result = on_forward_result,
+		.join = on_join,
+		.join_result = on_join_result,
+		.peer_lost = on_peer_lost,
+		.arg = node,
+	};
+
+	int err = transport_open(node->base, &node->self, &events, &node->transport);
+	if (err) {
+		log_line(LOG_ERROR, "cannot listen on %s: %s%s", node->self.address, strerror(-err),
+			 err == -EADDRINUSE ? "; choose another port with --bind" : "");
+		return err;
+	}
+	raft_io_set_transport(&node->io, node->transport);
+	proposals_set_transport(node->proposals, node->transport);
+	joins_set_transport(node->joins, node->transport);
+	return 0;
+}
+
+/* A node that joins nobody and was never part of anything begins a cluster of one. */
+static int bootstrap(struct node *node)
+{
+	struct raft_configuration configuration;
+
+	if (node->options->join || !raft_io_is_empty(&node->io))
+		return 0;
+	raft_configuration_init(&configuration);
+	int err = raft_configuration_add(&configuration, node->options->id, node->self.address,
+					 RAFT_VOTER);
+	if (!err)
+		err = raft_bootstrap(&node->raft, &configuration);
+	raft_configuration_close(&configuration);
+	if (!err)
+		log_line(LOG_INFO, "started a new cluster, %s", node->options->cluster);
+	return err;
+}
+
+static int start_raft(struct node *node)
+{
+	uint32_t every = node->options->snapshot_every;
+	int err = raft_init(&node->raft, &node->io.io, &node->fsm.raft, node->options->id,
+			    node->self.address);
+
+	if (!err) {
+		node->raft.data = node;
+		raft_set_heartbeat_timeout(&node->raft, TICK_MS);
+		raft_set_election_timeout(&node->raft, ELECTION_TIMEOUT_MS);
+		raft_set_pre_vote(&node->raft, true);
+		raft_set_snapshot_threshold(&node->raft, every);
+		raft_set_snapshot_trailing(&node->raft, every / SNAPSHOT_TRAILING_SHARE);
+		err = bootstrap(node);
+	}
+	if (!err)
+		err = raft_start(&node->raft);
+	if (err) {
+		log_line(LOG_ERROR, "raft does not start: %s", raft_strerror(err));
+		return -EIO;
+	}
+	watch_init(&node->watch, &node->raft, node->transport);
+	return 0;
+}
+
+/* With members in its log the node is part of a cluster already: they will be in touch. */
+static int join(struct node *node)
+{
+	if (!node->options->join || node->raft.configuration.n)
+		return 0;
+	return joins_start(node->joins, node->options->join_address, on_refused, node);
+}
+
+static int start(struct node *node)
+{
+	struct fsm_events fsm_events = {.applied = on_applied, .restored = on_restored, .arg = node};
+
+	node->base = event_base_new();
+	node->proposals = proposals_new(&node->raft, node->options->id);
+	node->joins = node->base ? joins_new(node->base, &node->raft, &node->self) : NULL;
+	if (!node->proposals || !node->joins || fsm_init(&node->fsm, &fsm_events))
+		return -ENOMEM;
+	int err = open_disk(node);
+	if (!err)
+		err = open_network(node);
+	if (!err)
+		err = start_raft(node);
+	if (!err)
+		err = add_events(node);
+	if (!err)
+		err = join(node);
+	if (err || !node->options->load_per_second)
+		return err;
+	node->load = load_start(node->base, node->proposals, &node->fsm, node->options->id,
+				node->options->load_per_second);
+	return node->load ? 0 : -ENOMEM;
+}
+
+static void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+/* Only after a clean stop: otherwise the storage thread may still be at work. */
+static void take_down(struct node *node)
+{
+	node->transport = transport_close(node->transport);
+	node->joins = joins_free(node->joins);
+	node->proposals = proposals_free(node->proposals);
+	raft_io_done(&node->io);
+	fsm_done(&node->fsm);
+	free_event(node->sigterm);
+	free_event(node->sigint);
+	free_event(node->pulse);
+	event_base_free(node->base);
+}
+
+int node_run(const struct options *options)
+{
+	static struct node node; /* large, and other threads hold pointers into it until the end */
+
+	node.options = options;
+	node.dir = -1;
+	node.self.node_id = options->id;
+	memcpy(node.self.address, options->address, sizeof(node.self.address));
+	strncpy(node.self.cluster, options->cluster, CLUSTER_NAME_MAX);
+	signal(SIGPIPE, SIG_IGN);
+	record_open(options);
+	int err = start(&node);
+	if (!err) {
+		log_line(LOG_INFO, "listening on %s, data in %s", node.self.address, options->data);
+		event_base_dispatch(node.base);
+	} else if (err == -ENOMEM) {
+		log_line(LOG_ERROR, "no memory");
+	}
+	bool ok = !err && !node.failed;
+	if (node.closed)
+		take_down(&node);
+	log_line(LOG_INFO, ok ? "stopped" : "failed");
+	record_close();
+	return ok ? 0 : 1;
+}
