@@ -97,12 +97,16 @@ static void end(struct actor *actor, uint32_t id, uint16_t flags, bool listening
 	uint64_t words[TINY_BODY_WORDS_MAX];
 	struct blix_ring_entry entry = tiny_entry(id, BLIX_REC_SPAN, flags, words);
 
+	int ret;
+
 	blix_store_release(&truth->spans[id], BEGUN | OPEN | ENDING);
 	if (actor->lane == 0)
-		blix_slot_end_shared(&file.view, refs[id], &truth->shared, actor->tid, &entry,
-				     listening);
+		ret = blix_slot_end_shared(&file.view, refs[id], &truth->shared, actor->tid, &entry,
+					   listening);
 	else
-		blix_slot_end(&file.view, refs[id], &actor->writer, &entry, listening);
+		ret = blix_slot_end(&file.view, refs[id], &actor->writer, &entry, listening);
+	if (ret != 0 && !listening)
+		fail("a span was refused though nobody listens");
 	blix_store_release(&truth->spans[id], BEGUN | OPEN | ENDING | ENDED);
 }
 
