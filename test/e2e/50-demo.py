@@ -43,6 +43,7 @@ def get(url):
 
 def free(port):
     with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger are nobody's
         try:
             s.bind(("127.0.0.1", port))
             return True
@@ -154,6 +155,7 @@ def main():
     check(all(free(base + i) and free(base + 1000 + i) for i in range(3)), "its ports are free again")
 
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", base + 1))
         taken.listen()
         refused = Running(DEMO_SECONDS="1", **env)
