@@ -19,8 +19,7 @@ enum {
 	LOCK_BYTE_CONSUMER = 1, /* held by the agent that drains and acknowledges */
 };
 
-/* ---- opening
- * -------------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static int refuse_open(int error, const char *path, char *reason)
 {
@@ -203,8 +202,7 @@ struct blix_map *blix_map_close(struct blix_map *map)
 	return NULL;
 }
 
-/* ---- state of the file
- * --------------------------------------------------------------------------- */
+/* ---- state of the file -------------------------------------------------------------------- */
 
 const struct blix_map_identity *blix_map_identity(const struct blix_map *map)
 {
@@ -318,8 +316,7 @@ const uint8_t *blix_map_resource(const struct blix_map *map, size_t *ret_len)
 	return map->resource;
 }
 
-/* ---- registry
- * --------------------------------------------------------------------------------------- */
+/* ---- registry ----------------------------------------------------------------------------- */
 
 uint32_t blix_map_metric_count(const struct blix_map *map)
 {
@@ -356,8 +353,7 @@ uint64_t blix_map_rejected(const struct blix_map *map)
 	return map->registry.rejected;
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------- */
 
 /* Lane 0 is shared and counts without being owned; any other lane counts only once claimed. */
 static bool lane_used(const struct blix_view *view, uint32_t lane)

@@ -20,7 +20,7 @@ enum { BLIX_REASON_MAX = 256, BLIX_MAP_BOUNDS_MAX = 24 };
 struct blix_map_options {
 	bool check_owner; /* refuse a file that neither `owner` nor root owns */
 	uid_t owner;
-	bool consumer; /* map the consumer pages writable (needs write permission) */
+	bool consumer;	    /* map the consumer pages writable (needs write permission) */
 	uint64_t max_bytes; /* 0 = BLIX_CAP_FILE_BYTES */
 };
 
@@ -33,7 +33,7 @@ struct blix_map;
  *   -ENOENT          no such file: the node has not started
  *   -EAGAIN          not ready: still being filled
  *   -EPROTO          not ours: magic, checksum or structure is wrong
- *   -EPROTONOSUPPORT written by another major, another byte order, or with an incompat bit unknown here
+ *   -EPROTONOSUPPORT written by another major or byte order, or with an unknown incompat bit
  *   -ENODATA         truncated: shorter than it says
  *   -EPERM           owned by somebody else, or has further links
  *   -ELOOP, -EISDIR, -EINVAL  a link, a directory, no regular file
@@ -143,16 +143,16 @@ struct blix_map_series {
 	const char *label_values[8]; /* terminated, valid UTF-8; n_label_keys of the metric */
 };
 
-/* Indexes are stable for the life of the map. An entry is NULL that did not pass validation, or that
+/* Indexes are stable for the life of the map. An entry is NULL if it did not pass validation, or
  * records nowhere because the node had run out of cells. */
 uint32_t blix_map_metric_count(const struct blix_map *map);
 const struct blix_map_metric *blix_map_metric(const struct blix_map *map, uint32_t index);
 uint32_t blix_map_series_count(const struct blix_map *map);
 const struct blix_map_series *blix_map_series(const struct blix_map *map, uint32_t index);
 uint64_t blix_map_generation(const struct blix_map *map); /* changes when the counts grew */
-uint64_t blix_map_rejected(const struct blix_map *map);   /* descriptors skipped as malformed */
+uint64_t blix_map_rejected(const struct blix_map *map);	  /* descriptors skipped as malformed */
 
-/* ---- values -------------------------------------------------------------------------------------- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 /* Sum the first `n_cells` cells over all lanes that were ever used (and lane 0, which is shared and
  * never claimed) into sums[]. Word loads only; sums beyond the lane's cells are 0. */

@@ -36,8 +36,7 @@ void blix_map_guard_remove(int slot);
 /* True once a hole was hit: the whole range reads as zero from then on. */
 bool blix_map_guard_hit(int slot);
 
-/* ---- map_text.c
- * ------------------------------------------------------------------------------------ */
+/* ---- map_text.c --------------------------------------------------------------------------- */
 
 /* [a-zA-Z_][a-zA-Z0-9_]*, at most MAP_NAME_BYTES_MAX. */
 bool blix_map_is_name(const char *text);
@@ -47,8 +46,7 @@ void blix_map_blank_controls(char *text);
  */
 void blix_map_copy_field(char *ret_text, const char *field, size_t size);
 
-/* ---- map_keys.c: a set of 64-bit keyed hashes
- * ----------------------------------------------------- */
+/* ---- map_keys.c: a set of 64-bit keyed hashes --------------------------------------------- */
 
 struct blix_map_keys {
 	uint64_t secret[2]; /* so that a hostile node cannot aim for collisions */
@@ -67,16 +65,14 @@ bool blix_map_keys_has(const struct blix_map_keys *keys, uint64_t key);
 /* 0; -EEXIST; -ENOSPC beyond the capacity. */
 int blix_map_keys_add(struct blix_map_keys *keys, uint64_t key);
 
-/* ---- map_validate.c
- * ----------------------------------------------------------------------------------- */
+/* ---- map_validate.c ----------------------------------------------------------------------- */
 
 /* Check page 0 and the TOC of the open file and say where everything is; ret_view->base and
  * ->consumer stay NULL. Uses pread only. Errors as blix_map_open(). */
 int blix_map_validate(int fd, const char *path, uint64_t file_bytes, struct blix_view *ret_view,
 		      struct blix_map_identity *ret_identity, char reason[BLIX_REASON_MAX]);
 
-/* ---- map_registry.c
- * ---------------------------------------------------------------------------------- */
+/* ---- map_registry.c ----------------------------------------------------------------------- */
 
 struct blix_map_arena; /* chunks of text that never move */
 
@@ -109,8 +105,7 @@ int blix_map_registry_load(struct blix_map_registry *registry, const struct blix
 /* Copy `bytes` (a multiple of 8) of the file in whole words. */
 void blix_map_copy_words(void *ret_copy, const void *shared, size_t bytes);
 
-/* ---- the map
- * ------------------------------------------------------------------------------------------- */
+/* ---- the map ------------------------------------------------------------------------------ */
 
 struct blix_map {
 	int fd;

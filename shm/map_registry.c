@@ -69,8 +69,7 @@ static void range_take(uint64_t *taken, uint32_t first, uint32_t n)
 		taken[i / 64] |= UINT64_C(1) << (i % 64);
 }
 
-/* ---- strings
- * -------------------------------------------------------------------------------------- */
+/* ---- strings ------------------------------------------------------------------------------ */
 
 struct blix_map_arena {
 	struct blix_map_arena *next;

@@ -105,8 +105,7 @@ static int malformed_section(const struct judge *j, uint32_t type, const char *w
 			       j->path, rules[type].name, what);
 }
 
-/* ---- page 0
- * -------------------------------------------------------------------------------------- */
+/* ---- page 0 ------------------------------------------------------------------------------- */
 
 /* The first 16 bytes mean the same in every version there will ever be. */
 static int check_frozen(const struct judge *j, uint64_t file_bytes)
@@ -195,8 +194,7 @@ static int check_header(struct judge *j, uint64_t file_bytes)
 	return check_sizes(j, file_bytes);
 }
 
-/* ---- table of contents
- * ---------------------------------------------------------------------------- */
+/* ---- table of contents -------------------------------------------------------------------- */
 
 static int check_entry(const struct judge *j, const struct blix_toc *t)
 {

@@ -5,7 +5,8 @@
  * Method: a small valid file; every single-byte damage of every region a reader interprets, each
  * byte with several values, before the open and between open and refresh; words at the edges of
  * their range in page 0 and TOC with the checksum made right; random damage of many bytes; every
- * truncation at and around a boundary, before and after mapping. mmap() is replaced by one that
+ * truncation at and around a boundary, before and after mapping; a thread that changes bytes while
+ * they are read, to find what is loaded twice. mmap() is replaced by one that
  * puts inaccessible pages around each mapping. After each case everything readable is read and
  * checked, and entries before the damaged one must have stayed as they were. TAP output. */
 #include "shm/map.h"
@@ -16,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,8 +295,7 @@ static void reseal(void)
 	put(offsetof(struct blix_header, static_crc32c), &crc, sizeof(crc));
 }
 
-/* ---- which bytes
- * ---------------------------------------------------------------------------------- */
+/* ---- which bytes -------------------------------------------------------------------------- */
 
 struct region {
 	const char *name;
@@ -403,8 +404,7 @@ static void damage_every_byte(const struct region *r)
 	}
 }
 
-/* ---- words at the edges of their range
- * ------------------------------------------------------------- */
+/* ---- words at the edges of their range ---------------------------------------------------- */
 
 static void damage_words(uint64_t from, uint64_t until, uint64_t step)
 {
@@ -447,17 +447,21 @@ static void damage_words(uint64_t from, uint64_t until, uint64_t step)
 	restore(0, 0x100);
 }
 
-/* ---- at random
- * ----------------------------------------------------------------------------------- */
+/* ---- at random ----------------------------------------------------------------------------- */
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u; /* fixed: a failure can be repeated */
 
+static uint64_t xorshift(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
 static uint64_t next_random(void)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
+	return xorshift(&random_state);
 }
 
 static void damage_at_random(const struct region regions[N_REGIONS], uint64_t n)
@@ -484,8 +488,65 @@ static void damage_at_random(const struct region regions[N_REGIONS], uint64_t n)
 	}
 }
 
-/* ---- truncation
- * ------------------------------------------------------------------------------------ */
+/* ---- bytes that change while they are read ------------------------------------------------- */
+
+struct vandal {
+	const struct region *regions;
+	uint8_t *base; /* the file, writable */
+	uint64_t seed;
+	uint32_t stop;
+};
+
+static void flip_some(struct vandal *v)
+{
+	for (int i = 0; i < 40; i++) {
+		const struct region *r = &v->regions[2 + xorshift(&v->seed) % (N_REGIONS - 2)];
+		uint64_t random = xorshift(&v->seed);
+
+		blix_store_relaxed(v->base + r->off + random % r->len, (uint8_t)(random >> 32));
+	}
+}
+
+static void put_back(const struct vandal *v)
+{
+	for (int r = 0; r < N_REGIONS; r++)
+		for (uint64_t i = 0; i < v->regions[r].len; i++)
+			blix_store_relaxed(v->base + v->regions[r].off + i,
+					   good[v->regions[r].off + i]);
+}
+
+/* Flip bytes and make the file whole again, over and over, so that some opens get far. */
+static void *vandalise(void *arg)
+{
+	struct vandal *v = arg;
+
+	while (!blix_load_acquire(&v->stop)) {
+		flip_some(v);
+		put_back(v);
+	}
+	return NULL;
+}
+
+static void read_while_changing(const struct region regions[N_REGIONS], int n)
+{
+	struct vandal vandal = {.regions = regions, .seed = 88172645463325252u};
+	pthread_t thread;
+
+	snprintf(current, sizeof(current), "bytes that change");
+	vandal.base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (vandal.base == MAP_FAILED || pthread_create(&thread, NULL, vandalise, &vandal)) {
+		fail("no vandal");
+		return;
+	}
+	while (n-- > 0)
+		run_case();
+	blix_store_release(&vandal.stop, 1);
+	pthread_join(thread, NULL);
+	munmap(vandal.base, size);
+	restore(0, size);
+}
+
+/* ---- truncation --------------------------------------------------------------------------- */
 
 static void set_size(uint64_t bytes)
 {
@@ -534,8 +595,7 @@ static void truncate_everywhere(const struct region regions[N_REGIONS])
 		truncate_to(next_random() % size);
 }
 
-/* ---- the file, and the report
- * ----------------------------------------------------------------------- */
+/* ---- the file, and the report ------------------------------------------------------------- */
 
 static void make_good_file(void)
 {
@@ -613,8 +673,10 @@ static void run_all(uint64_t n_random)
 		damage_words(BLIX_TOC_OFFSET, BLIX_TOC_OFFSET + 11 * 64, 8);
 	});
 	STEP(3 + N_REGIONS, "random damage of up to 24 bytes", damage_at_random(regions, n_random));
-	STEP(4 + N_REGIONS, "truncation", truncate_everywhere(regions));
-	printf("1..%d\n", 4 + N_REGIONS);
+	STEP(4 + N_REGIONS, "bytes that change while they are read",
+	     read_while_changing(regions, 10000));
+	STEP(5 + N_REGIONS, "truncation", truncate_everywhere(regions));
+	printf("1..%d\n", 5 + N_REGIONS);
 }
 
 static void summarise(void)

@@ -287,8 +287,7 @@ static void info_handler_is_called(void)
 	expect(seen_address != NULL, "the handler saw no address");
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------------------------ */
 
 static const struct test {
 	const char *name;

@@ -681,8 +681,7 @@ Test(map_live, consumer_pages_are_written_through_their_own_mapping)
 	blix_map_close(map);
 }
 
-/* ---- locks between processes
- * --------------------------------------------------------------------- */
+/* ---- locks between processes -------------------------------------------------------------- */
 
 /* Run `work` in a child that reports readiness by one byte and then waits to be killed. */
 static pid_t spawn(void (*work)(void))

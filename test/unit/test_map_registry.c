@@ -226,8 +226,7 @@ Test(registry, exponential_cells_follow_the_classic_ones)
 	cr_expect_eq(blix_map_rejected(map), 1);
 }
 
-/* ---- what is not: metrics
- * ------------------------------------------------------------------------ */
+/* ---- what is not: metrics ----------------------------------------------------------------- */
 
 /* A good metric before and one after; `damage` spoils the one in between. The good ones stay. */
 static void expect_metric_rejected(void (*damage)(struct blix_metric_desc *d), const char *what)
@@ -397,8 +396,7 @@ Test(registry, longest_name_and_text_are_accepted_and_longer_ones_are_not)
 	cr_expect_null(blix_map_metric(map, m));
 }
 
-/* ---- what is not: series
- * --------------------------------------------------------------------------- */
+/* ---- what is not: series ------------------------------------------------------------------ */
 
 enum { FIRST = 0, BAD = 1, LAST = 2 };
 
@@ -605,8 +603,7 @@ Test(registry, overlapping_strings_cannot_make_the_reader_hoard)
 	cr_expect_gt(blix_map_rejected(map), 0);
 }
 
-/* ---- other minors
- * ------------------------------------------------------------------------------------ */
+/* ---- other minors ------------------------------------------------------------------------- */
 
 /* Give the elements of a section another stride; what is new in a longer one is garbage to us. */
 static void restride(uint32_t type, uint32_t stride, uint32_t used)
