@@ -150,6 +150,26 @@ static const struct look *look_of(const struct serve_status *s)
 	return &looks[i];
 }
 
+/* The figures by the id of one of them; NULL if it is not served. */
+static const struct figure *figure_of(const struct figure figures[FIGURES], const char *id)
+{
+	for (uint32_t i = 0; i < FIGURES; i++)
+		if (figures[i].present && !strcmp(figure_specs[i].id, id))
+			return &figures[i];
+	return NULL;
+}
+
+/* Two flags of Raft read better as one word. */
+static const char *raft_role(const struct figure figures[FIGURES])
+{
+	const struct figure *is = figure_of(figures, "raft_is_leader");
+	const struct figure *has = figure_of(figures, "raft_has_leader");
+
+	if (!is || !has)
+		return "";
+	return is->value > 0 ? "leader" : has->value > 0 ? "follower" : "no leader";
+}
+
 static void name_of_node(struct buf *b, const struct serve_status *s)
 {
 	if (!s->known) {
@@ -172,13 +192,15 @@ static void todo(struct buf *b, const char *colour, const char *text)
 	buf_adds(b, "</li>");
 }
 
-static void put_state(struct buf *b, const struct serve_status *s)
+static void put_state(struct buf *b, const struct serve_status *s,
+		      const struct figure figures[FIGURES])
 {
 	const struct look *look = look_of(s);
+	const char *role = raft_role(figures);
 
 	buf_addf(b, "<section class=\"state %s\"><h1>%s</h1><p><b>", look->colour, look->headline);
 	name_of_node(b, s);
-	buf_adds(b, "</b>");
+	buf_addf(b, "</b>%s%s", s->node_up && role[0] ? " &middot; " : "", s->node_up ? role : "");
 	if (s->known && s->grpc_address[0]) {
 		buf_adds(b, " &middot; gRPC ");
 		html(b, s->grpc_address);
@@ -211,26 +233,38 @@ static void put_state(struct buf *b, const struct serve_status *s)
 /* ---- figures ------------------------------------------------------------------------------------
  */
 
-static void card(struct buf *b, const struct figure_spec *spec, bool wide, bool alarm)
+static bool is_trouble(const struct figure_spec *spec)
 {
-	buf_addf(b, "<div class=\"card%s%s\"><h3>%s</h3>", wide ? " wide" : "",
-		 alarm ? " alarm" : "", spec->title);
+	return strstr(spec->id, "failed") || strstr(spec->id, "errors");
 }
 
-/* Flags read better as words. */
-static bool is_flag(const struct figure_spec *spec)
+/* Shown as a card with a curve or bars; all others are cells of a strip. */
+static bool is_card(const struct figure_spec *spec)
 {
-	return strstr(spec->id, "_is_") || strstr(spec->id, "_has_") ||
-	       strstr(spec->id, "synchronised");
+	return spec->kind == FIGURE_LATENCY ||
+	       (spec->kind == FIGURE_TOTAL && !is_trouble(spec) && !strstr(spec->id, "changes"));
 }
 
-static void put_value(struct buf *b, const struct figure_spec *spec, const struct figure *f)
+static void put_cell(struct buf *b, const struct figure_spec *spec,
+		     const struct figure figures[FIGURES], const struct figure *f)
 {
-	bool alarm = strstr(spec->id, "unhealthy") && f->value > 0;
+	const char *role = raft_role(figures), *title = spec->title, *mood = "";
 
-	card(b, spec, false, alarm);
-	buf_adds(b, "<div class=\"num\">");
-	if (is_flag(spec))
+	if (role[0] && !strcmp(spec->id, "raft_has_leader"))
+		return;
+	if (role[0] && !strcmp(spec->id, "raft_is_leader"))
+		title = "Role";
+	else
+		role = "";
+	if (strstr(spec->id, "unhealthy") && f->value > 0)
+		mood = " alarm";
+	else if ((is_trouble(spec) && f->value > 0) || !strcmp(role, "no leader"))
+		mood = " note";
+	buf_addf(b, "<div class=\"cell%s\"><h3>%s</h3><div class=\"num\">", mood, title);
+	if (role[0])
+		buf_adds(b, role);
+	else if (strstr(spec->id, "_is_") || strstr(spec->id, "_has_") ||
+		 strstr(spec->id, "synchronised"))
 		buf_adds(b, f->value > 0 ? "yes" : "no");
 	else if (spec->bytes)
 		bytes(b, f->value);
@@ -239,29 +273,19 @@ static void put_value(struct buf *b, const struct figure_spec *spec, const struc
 	buf_adds(b, "</div></div>");
 }
 
-static void put_total(struct buf *b, const struct figure_spec *spec, const struct figure *f,
-		      uint64_t up_s)
+static void put_rate(struct buf *b, const struct figure_spec *spec, const struct figure *f,
+		     uint64_t up_s)
 {
-	bool trouble = strstr(spec->id, "failed") || strstr(spec->id, "errors");
-	bool rated = !trouble && !strstr(spec->id, "changes");
+	double average = f->value / (double)(up_s ? up_s : 1);
 
-	card(b, spec, rated, trouble && f->value > 0);
-	if (rated) {
-		buf_addf(b,
-			 "<div data-live data-rate=\"%s\"><div class=\"num\"><b>%.*f</b>"
-			 "<small>/s <span>on average</span></small></div>"
-			 "<svg viewBox=\"0 0 100 32\" preserveAspectRatio=\"none\" "
-			 "aria-hidden=\"true\">"
-			 "<polyline points=\"\"/></svg></div><div class=\"sub\">",
-			 spec->id, f->value < 1000 * (double)up_s ? 1 : 0,
-			 f->value / (double)(up_s ? up_s : 1));
-		whole(b, f->value);
-		buf_adds(b, " since the node started</div></div>");
-		return;
-	}
-	buf_adds(b, "<div class=\"num\">");
+	buf_addf(b,
+		 "<div class=\"card\"><h3>%s</h3><div data-live data-rate=\"%s\">"
+		 "<div class=\"num\"><b>%.*f</b><small>/s <span>on average</span></small></div>"
+		 "<svg viewBox=\"0 0 100 32\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
+		 "<polyline points=\"\"/></svg></div><div class=\"sub\">",
+		 spec->title, spec->id, average < 100 ? 1 : 0, average);
 	whole(b, f->value);
-	buf_adds(b, "</div></div>");
+	buf_adds(b, " since the node started</div></div>");
 }
 
 /* The buckets that hold anything, as bars; their heights are relative to the highest. */
@@ -292,11 +316,13 @@ static void put_latency(struct buf *b, const struct figure_spec *spec, const str
 		double q;
 	} columns[] = {{"half below", 0.5}, {"90 % below", 0.9}, {"99 % below", 0.99}};
 
-	card(b, spec, true, false);
-	buf_adds(b, "<div class=\"q\">");
+	buf_addf(b, "<div class=\"card\"><h3>%s</h3><div class=\"q\">", spec->title);
 	for (size_t i = 0; i < 3; i++) {
-		buf_adds(b, "<div><div class=\"num\">");
-		latency(b, figure_quantile(f, columns[i].q));
+		double q = figure_quantile(f, columns[i].q);
+		bool beyond = f->buckets[f->bounds->n] && q >= f->bounds->value[f->bounds->n - 1];
+
+		buf_addf(b, "<div><div class=\"num\">%s", beyond ? "&gt; " : "");
+		latency(b, q);
 		buf_addf(b, "</div><span>%s</span></div>", columns[i].title);
 	}
 	buf_adds(b, "</div>");
@@ -307,30 +333,50 @@ static void put_latency(struct buf *b, const struct figure_spec *spec, const str
 	buf_adds(b, " measured since the node started</div></div>");
 }
 
+/* One heading with its cards, then its strip. */
+static void put_group(struct buf *b, const char *group, const struct figure figures[FIGURES],
+		      uint64_t up_s)
+{
+	bool cards = false, cells = false;
+
+	buf_addf(b, "<h2>%s</h2><div>", group);
+	for (uint32_t i = 0; i < FIGURES; i++) {
+		const struct figure_spec *spec = &figure_specs[i];
+
+		if (!figures[i].present || strcmp(spec->group, group) != 0 || !is_card(spec))
+			continue;
+		buf_adds(b, cards ? "" : "<div class=\"cards\">");
+		cards = true;
+		if (spec->kind == FIGURE_LATENCY)
+			put_latency(b, spec, &figures[i]);
+		else
+			put_rate(b, spec, &figures[i], up_s);
+	}
+	buf_adds(b, cards ? "</div>" : "");
+	for (uint32_t i = 0; i < FIGURES; i++) {
+		const struct figure_spec *spec = &figure_specs[i];
+
+		if (!figures[i].present || strcmp(spec->group, group) != 0 || is_card(spec))
+			continue;
+		buf_adds(b, cells ? "" : "<div class=\"strip\">");
+		cells = true;
+		put_cell(b, spec, figures, &figures[i]);
+	}
+	buf_adds(b, cells ? "</div></div>" : "</div>");
+}
+
 static void put_figures(struct buf *b, const struct serve_status *s,
 			const struct figure figures[FIGURES])
 {
 	uint64_t up_s = seconds_between(s->start_unix_ns, s->now_unix_ns);
-	const char *group = NULL;
+	const char *last = "";
 
 	for (uint32_t i = 0; i < FIGURES; i++) {
-		const struct figure_spec *spec = &figure_specs[i];
-
-		if (!figures[i].present)
+		if (!figures[i].present || !strcmp(last, figure_specs[i].group))
 			continue;
-		if (!group || strcmp(group, spec->group) != 0)
-			buf_addf(b, "%s<h2>%s</h2><div class=\"cards\">", group ? "</div>" : "",
-				 spec->group);
-		group = spec->group;
-		if (spec->kind == FIGURE_VALUE)
-			put_value(b, spec, &figures[i]);
-		else if (spec->kind == FIGURE_TOTAL)
-			put_total(b, spec, &figures[i], up_s);
-		else
-			put_latency(b, spec, &figures[i]);
+		last = figure_specs[i].group;
+		put_group(b, last, figures, up_s);
 	}
-	if (group)
-		buf_adds(b, "</div>");
 }
 
 /* ---- details ------------------------------------------------------------------------------------
@@ -463,7 +509,7 @@ static void put_page(struct buf *b, const struct serve_status *s,
 	buf_adds(b, "</span><nav><a href=\"/metrics\">metrics</a><a href=\"/health\">health</a>"
 		    "<a href=\"/ready\">ready</a><a href=\"/live\">live</a>"
 		    "<a href=\"/status.json\">status.json</a></nav></header>");
-	put_state(b, s);
+	put_state(b, s, figures);
 	put_figures(b, s, figures);
 	buf_adds(b, "<div class=\"two\">");
 	put_node(b, s);
