@@ -17,6 +17,7 @@
 enum {
 	LOCK_BYTE_OWNER = 0,	/* held by the node for as long as it lives */
 	LOCK_BYTE_CONSUMER = 1, /* held by the agent that drains and acknowledges */
+	LANES_AT_ONCE = 4,
 };
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -361,21 +362,41 @@ static bool lane_used(const struct blix_view *view, uint32_t lane)
 	return lane == 0 || blix_load_acquire(&blix_view_lane(view, lane)->owner) != 0;
 }
 
+/* Up to four lanes in one pass: a sum is then stored once for four loads. */
+static void add_lanes(uint64_t *sums, uint32_t n, const uint64_t *const cells[LANES_AT_ONCE],
+		      uint32_t n_lanes)
+{
+	if (n_lanes == LANES_AT_ONCE) {
+		for (uint32_t i = 0; i < n; i++)
+			sums[i] +=
+				blix_load_relaxed(&cells[0][i]) + blix_load_relaxed(&cells[1][i]) +
+				blix_load_relaxed(&cells[2][i]) + blix_load_relaxed(&cells[3][i]);
+		return;
+	}
+	for (uint32_t lane = 0; lane < n_lanes; lane++)
+		for (uint32_t i = 0; i < n; i++)
+			sums[i] += blix_load_relaxed(&cells[lane][i]);
+}
+
 void blix_map_sum_cells(const struct blix_map *map, uint64_t *sums, uint32_t n_cells)
 {
 	const struct blix_view *v = &map->view;
 	uint32_t n = n_cells < v->lane.n_cells ? n_cells : v->lane.n_cells;
+	const uint64_t *cells[LANES_AT_ONCE];
+	uint32_t n_lanes = 0;
 
 	memset(sums, 0, n_cells * sizeof(*sums));
 	/* Lane by lane: each lane's cells are one run of memory, the sums stay in the cache. */
 	for (uint32_t lane = 0; lane < v->n_lanes; lane++) {
-		const uint64_t *cells = blix_view_cells(v, lane);
-
 		if (!lane_used(v, lane))
 			continue;
-		for (uint32_t i = 0; i < n; i++)
-			sums[i] += blix_load_relaxed(&cells[i]);
+		cells[n_lanes++] = blix_view_cells(v, lane);
+		if (n_lanes == LANES_AT_ONCE) {
+			add_lanes(sums, n, cells, n_lanes);
+			n_lanes = 0;
+		}
 	}
+	add_lanes(sums, n, cells, n_lanes);
 }
 
 uint64_t blix_map_gauge(const struct blix_map *map, uint32_t index)

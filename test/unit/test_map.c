@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -621,6 +622,30 @@ Test(map_live, cells_add_up_over_used_lanes_and_lane_0)
 	blix_map_close(map);
 }
 
+Test(map_live, any_number_of_lanes_adds_up)
+{
+	for (uint32_t n = 1; n <= 11; n++) {
+		struct blix_map *map;
+		uint64_t sums[9];
+		uint64_t want = 0;
+
+		file = shm_file_free(file);
+		file = shm_file_new(path, &(struct shm_file_options){.format.lanes = n});
+		for (uint32_t lane = 0; lane < n; lane++) {
+			blix_view_cells(&file->view, lane)[8] = UINT64_C(1) << lane;
+			if (lane % 5 == 3)
+				continue; /* never used */
+			shm_file_own_lane(file, lane, lane % 2, 1);
+			want += UINT64_C(1) << lane;
+		}
+		map = open_map();
+		blix_map_sum_cells(map, sums, 9);
+		cr_expect_eq(sums[8], want, "%u lanes", n);
+		cr_expect_eq(sums[7], 0);
+		blix_map_close(map);
+	}
+}
+
 Test(map_live, gauges_lanes_and_drops)
 {
 	struct blix_map *map = open_map();
@@ -694,6 +719,7 @@ static pid_t spawn(void (*work)(void))
 	pid = fork();
 	cr_assert_geq(pid, 0);
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever happens to the test */
 		close(pipefd[0]);
 		work();
 		(void)!write(pipefd[1], "r", 1);
