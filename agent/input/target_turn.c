@@ -140,6 +140,15 @@ static uint32_t next_ms(const struct target *t)
 	return ms;
 }
 
+/* Idle targets tick on the same half seconds of the clock, so that ten files wake the process
+ * twice a second and not twenty times. */
+static uint32_t aligned_ms(uint32_t ms, uint64_t now_ns)
+{
+	if (ms != TARGET_LIFE_MS && ms != TARGET_PROBE_MS)
+		return ms;
+	return ms - (uint32_t)(now_ns / NS_PER_MS % ms);
+}
+
 static void arm(struct target *t, uint32_t ms)
 {
 	struct timeval after = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
@@ -160,7 +169,7 @@ void target_turn(struct target *t, uint64_t now_ns)
 		target_check_life(t, now_ns);
 	if (is_due(&t->look_due_ns, now_ns, TARGET_LOOK_MS))
 		look_ask(t->look, t->known ? t->id.data_dir : "");
-	arm(t, next_ms(t));
+	arm(t, aligned_ms(next_ms(t), now_ns));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

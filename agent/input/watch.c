@@ -14,7 +14,7 @@
 enum {
 	WATCH_WAKES_MAX = 20, /* between two refreshes */
 	WATCH_READ_BYTES = 16 << 10,
-	WATCH_MASK = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB | IN_ONLYDIR,
+	WATCH_MASK = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR, /* what goes away can wait a second */
 };
 
 struct watch {
