@@ -2,6 +2,7 @@
 #include "agent/model/number.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -122,25 +123,17 @@ double number_ns_to_f64(uint64_t ns)
 	const uint64_t exact_max = 1ull << 53;
 	const int shift = 29;
 	unsigned __int128 scaled;
-	uint64_t quotient, rest, keep, half;
+	uint64_t quotient, rest, drop;
+	bool up;
 
 	if (ns <= exact_max)
 		return (double)ns / NUMBER_NS_PER_S;
-	/* Long division to more bits than a double holds, then one rounding, ties to even. The
-	 * quotient has 53 to 64 bits, because ns << shift has 83 to 93 and 10^9 has 30. */
+	/* Long division to at least the 53 bits of a double, then one rounding. There are no ties:
+	 * 10^9 holds nine factors 2, so an exact quotient has at most nine bits after the point. */
 	scaled = (unsigned __int128)ns << shift;
 	quotient = (uint64_t)(scaled / NUMBER_NS_PER_S);
 	rest = (uint64_t)(scaled % NUMBER_NS_PER_S);
-	keep = 64u - 53u - (uint64_t)__builtin_clzll(quotient);
-	half = keep ? 1ull << (keep - 1) : 0;
-	if (keep) {
-		uint64_t low = quotient & (2 * half - 1);
-
-		quotient >>= keep;
-		if (low > half || (low == half && (rest || (quotient & 1))))
-			quotient++;
-	} else if (2 * rest > NUMBER_NS_PER_S || (2 * rest == NUMBER_NS_PER_S && (quotient & 1))) {
-		quotient++;
-	}
-	return ldexp((double)quotient, (int)keep - shift);
+	drop = 64u - 53u - (uint64_t)__builtin_clzll(quotient);
+	up = drop ? quotient >> (drop - 1) & 1 : 2 * rest > NUMBER_NS_PER_S;
+	return ldexp((double)((quotient >> drop) + up), (int)drop - shift);
 }

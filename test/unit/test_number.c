@@ -64,6 +64,8 @@ static void expect_u64(uint64_t value)
 
 Test(number, prints_integers_as_the_c_library_does)
 {
+	cr_expect_eq(number_digits(0), 1);
+	cr_expect_eq(number_digits(1), 1);
 	for (uint32_t i = 0; i < 20; i++)
 		for (uint64_t d = 0; d < 3; d++)
 			expect_u64(number_powers[i] + d - 1);
