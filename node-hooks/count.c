@@ -34,8 +34,7 @@ static bool has_own_lane(void)
 	return __builtin_expect(blix_self_.epoch == blix_load_relaxed(&blix_epoch_), 1);
 }
 
-/* ---- counters
- * ----------------------------------------------------------------------------------------- */
+/* ---- counters ------------------------------------------------------------------------------- */
 
 static void add_slow(uint32_t cell, uint64_t n)
 {
@@ -52,7 +51,8 @@ void blix_add_slow_(blix_counter counter, uint64_t n)
 }
 
 /* The header's inline function as a symbol, for languages that cannot include it. */
-void blix_add_symbol_(blix_counter counter, uint64_t n) __asm__("blix_add");
+__attribute__((visibility("default"))) void blix_add_symbol_(blix_counter counter,
+							     uint64_t n) __asm__("blix_add");
 void blix_add_symbol_(blix_counter counter, uint64_t n)
 {
 	if (has_own_lane() && !blix_self_.traced)
@@ -77,8 +77,7 @@ void blix_sig_add(blix_counter counter, uint64_t n)
 		blix_add_shared(&blix_view_cells(&session->view, 0)[counter.cell], n);
 }
 
-/* ---- gauges
- * --------------------------------------------------------------------------------------------- */
+/* ---- gauges --------------------------------------------------------------------------------- */
 
 static void set_bits(uint32_t index, uint64_t bits)
 {
@@ -115,8 +114,7 @@ void blix_set_f64(blix_gauge gauge, double value)
 		 gauge.kind == GAUGE_F64 ? bits_of(value) : (uint64_t)truncated(value));
 }
 
-/* ---- histograms
- * ------------------------------------------------------------------------------------------- */
+/* ---- histograms ----------------------------------------------------------------------------- */
 
 /* Bucket, sum, and the exponential cell behind them. The count is the sum of the buckets. */
 static inline void observe_in(uint64_t *cells, blix_histogram h, const struct blix_grid *grid,
@@ -156,8 +154,7 @@ void blix_observe_ns(blix_histogram histogram, uint64_t ns)
 	blix_observe(histogram, ns);
 }
 
-/* ---- life signs
- * --------------------------------------------------------------------------------------------- */
+/* ---- life signs ----------------------------------------------------------------------------- */
 
 void blix_heartbeat(void)
 {

@@ -20,16 +20,15 @@ struct blix_session *blix_session_;
 
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t status_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct blix_status status;
+static struct blix_report status;
 static struct blix_session *sessions; /* all there ever were */
 static bool forked;
 
-/* ---- status
- * ------------------------------------------------------------------------------------------- */
+/* ---- status --------------------------------------------------------------------------------- */
 
-struct blix_status blix_status(void)
+struct blix_report blix_status(void)
 {
-	struct blix_status now;
+	struct blix_report now;
 
 	pthread_mutex_lock(&status_lock);
 	now = status;
@@ -37,7 +36,7 @@ struct blix_status blix_status(void)
 	return now;
 }
 
-static void set_status(const struct blix_status *to)
+static void set_status(const struct blix_report *to)
 {
 	pthread_mutex_lock(&status_lock);
 	status = *to;
@@ -82,8 +81,7 @@ const char *blix_strerror(int error)
 	}
 }
 
-/* ---- sessions
- * ------------------------------------------------------------------------------------------- */
+/* ---- sessions ------------------------------------------------------------------------------- */
 
 static void next_epoch(void)
 {
@@ -156,7 +154,7 @@ static int fill(const struct blix_view *view, const struct blix_description *d)
 	return 0;
 }
 
-static void warn(struct blix_status *s, const char *text)
+static void warn(struct blix_report *s, const char *text)
 {
 	if (!s->warning[0])
 		snprintf(s->warning, sizeof(s->warning), "%s", text);
@@ -165,7 +163,7 @@ static void warn(struct blix_status *s, const char *text)
 /* Create, fill and name the file. */
 static int create_file(const char *path, const struct blix_identity *id,
 		       const struct blix_description *d, struct blix_session *session,
-		       struct blix_status *s)
+		       struct blix_report *s)
 {
 	struct blix_format_options options = options_for(id, d);
 	struct blix_publish publish;
@@ -191,7 +189,7 @@ static int create_file(const char *path, const struct blix_identity *id,
 }
 
 static int start_session(const char *path, const struct blix_identity *id,
-			 const struct blix_description *d, struct blix_status *s)
+			 const struct blix_description *d, struct blix_report *s)
 {
 	struct blix_session *session = calloc(1, sizeof(*session));
 	int err = session ? 0 : -ENOMEM;
@@ -213,7 +211,7 @@ static int start_session(const char *path, const struct blix_identity *id,
 	return 0;
 }
 
-static int open_locked(const char *path, const struct blix_identity *id, struct blix_status *s)
+static int open_locked(const char *path, const struct blix_identity *id, struct blix_report *s)
 {
 	struct blix_description *d;
 	int err;
@@ -240,7 +238,7 @@ static int open_locked(const char *path, const struct blix_identity *id, struct 
 int blix_open(const char *path, const struct blix_identity *identity)
 {
 	static const struct blix_identity nobody;
-	struct blix_status s = {.state = BLIX_STATUS_ON};
+	struct blix_report s = {.state = BLIX_STATUS_ON};
 	int err;
 
 	pthread_mutex_lock(&life_lock);
@@ -263,8 +261,7 @@ out:
 	return err;
 }
 
-/* ---- the ways it ends
- * -------------------------------------------------------------------------------------- */
+/* ---- the ways it ends ----------------------------------------------------------------------- */
 
 static void end_session(enum blix_state state, bool wait)
 {
@@ -283,7 +280,7 @@ void blix_close(void)
 	pthread_mutex_lock(&life_lock);
 	if (blix_session_) {
 		end_session(BLIX_STATE_CLOSED, true);
-		set_status(&(struct blix_status){.state = BLIX_STATUS_CLOSED});
+		set_status(&(struct blix_report){.state = BLIX_STATUS_CLOSED});
 	}
 	pthread_mutex_unlock(&life_lock);
 }
@@ -320,7 +317,7 @@ void blix_hooks_in_child(void)
 	if (!session && !forked)
 		return; /* nothing was open: this child may open its own file */
 	forked = true;
-	status = (struct blix_status){.state = BLIX_STATUS_FORKED, .error = -ECHILD};
+	status = (struct blix_report){.state = BLIX_STATUS_FORKED, .error = -ECHILD};
 	snprintf(status.reason, sizeof(status.reason), "%s", blix_strerror(-ECHILD));
 	if (!session)
 		return;

@@ -29,8 +29,7 @@ static struct {
 	bool stop;
 } keeper = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* ---- one tick
- * --------------------------------------------------------------------------------------- */
+/* ---- one tick ------------------------------------------------------------------------------- */
 
 static uint64_t read_clock(clockid_t clock)
 {
@@ -87,8 +86,7 @@ static void reclaim_lanes(struct blix_session *session)
 	blix_add_shared_release(&session->lanes_freed, 1);
 }
 
-/* ---- the thread
- * ---------------------------------------------------------------------------------------- */
+/* ---- the thread ----------------------------------------------------------------------------- */
 
 /* Wait a second, or for the stop. True: go on. */
 static bool wait_for_tick(void)

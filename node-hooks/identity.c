@@ -29,8 +29,7 @@ enum {
 	START_TIME_FIELD = 22, /* of /proc/PID/stat, see proc(5) */
 };
 
-/* ---- from the kernel
- * ---------------------------------------------------------------------------------- */
+/* ---- from the kernel ------------------------------------------------------------------------ */
 
 /* Read a small file of /proc. Length, or 0 if it cannot be had. */
 static size_t slurp(const char *path, char *to, size_t size)
@@ -159,8 +158,7 @@ static void describe_process(struct blix_format_identity *f)
 	blix_clock_pair(&f->open_mono_ns, &f->open_real_ns);
 }
 
-/* ---- attributes
- * --------------------------------------------------------------------------------------- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 
 /* A bounded map. Later values replace earlier ones. */
 struct attributes {
@@ -358,8 +356,7 @@ static bool encode_resource(const struct attributes *a, struct blix_description 
 	return true;
 }
 
-/* ---- what the caller said
- * ---------------------------------------------------------------------------------- */
+/* ---- what the caller said ------------------------------------------------------------------- */
 
 #define explain(reason, ...) snprintf((reason), BLIX_TEXT_MAX, __VA_ARGS__)
 
@@ -439,8 +436,7 @@ static int take_identity(const struct blix_identity *id, struct blix_description
 	return 0;
 }
 
-/* ---- the environment
- * ------------------------------------------------------------------------------------------ */
+/* ---- the environment ------------------------------------------------------------------------ */
 
 bool blix_environment_histograms_both(void)
 {

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-enum { BLIX_TEXT_MAX = sizeof(((struct blix_status *)0)->reason) };
+enum { BLIX_TEXT_MAX = sizeof(((struct blix_report *)0)->reason) };
 
 struct blix_session {
 	struct blix_view view;
@@ -30,8 +30,7 @@ extern struct blix_session *blix_session_;
 /* The process's one registry. */
 extern struct blix_registry blix_registry_;
 
-/* ---- hooks.c ------------------------------------------------------------------------------------
- */
+/* ---- hooks.c -------------------------------------------------------------------------------- */
 
 /* Begin and end of what the recording calls see. Both change the epoch. */
 void blix_session_begin(struct blix_session *session);
@@ -41,8 +40,7 @@ void blix_hooks_before_fork(void);
 void blix_hooks_after_fork(void);
 void blix_hooks_in_child(void);
 
-/* ---- identity.c ---------------------------------------------------------------------------------
- */
+/* ---- identity.c ----------------------------------------------------------------------------- */
 
 enum { BLIX_RESOURCE_MAX = 16 << 10 };
 
@@ -69,8 +67,7 @@ int blix_describe(const struct blix_identity *identity, struct blix_description 
 /* Does the environment ask for both forms of histograms? */
 bool blix_environment_histograms_both(void);
 
-/* ---- thread.c -----------------------------------------------------------------------------------
- */
+/* ---- thread.c ------------------------------------------------------------------------------- */
 
 /* Where the calling thread records now. */
 struct blix_cells {
@@ -90,14 +87,12 @@ void blix_thread_before_fork(void);
 void blix_thread_after_fork(void);
 void blix_thread_in_child(void);
 
-/* ---- count.c ------------------------------------------------------------------------------------
- */
+/* ---- count.c -------------------------------------------------------------------------------- */
 
 /* Let gauges and heartbeat go to this session's file; NULL: nowhere. */
 void blix_count_redirect(const struct blix_session *session);
 
-/* ---- housekeeping.c
- * ------------------------------------------------------------------------------ */
+/* ---- housekeeping.c ------------------------------------------------------------------------- */
 
 /* Start the 1 Hz thread. 0 or a negative errno. */
 int blix_housekeeping_start(struct blix_session *session);
@@ -112,8 +107,7 @@ void blix_housekeeping_beat(const struct blix_session *session);
 /* A pair of clock readings of one moment. */
 void blix_clock_pair(uint64_t *ret_mono_ns, uint64_t *ret_real_ns);
 
-/* ---- fork.c
- * --------------------------------------------------------------------------------------- */
+/* ---- fork.c --------------------------------------------------------------------------------- */
 
 /* Register the fork handlers. Idempotent. 0 or a negative errno. */
 int blix_fork_init(void);

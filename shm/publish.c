@@ -30,8 +30,7 @@ enum {
 
 #define explain(p, ...) snprintf((p)->reason, sizeof((p)->reason), __VA_ARGS__)
 
-/* ---- small things ------------------------------------------------------------------------------
- */
+/* ---- small things --------------------------------------------------------------------------- */
 
 static uint64_t now_ms(void)
 {
@@ -80,8 +79,7 @@ static bool read_header(int fd, uint8_t ret_page[BLIX_PAGE_HEADER])
 	       memcmp(ret_page, BLIX_MAGIC, 8) == 0;
 }
 
-/* ---- create
- * -------------------------------------------------------------------------------------- */
+/* ---- create --------------------------------------------------------------------------------- */
 
 /* Split the path and open its directory, so that no rename of a parent misleads us later. */
 static int open_directory(struct blix_publish *p, const char *path)
@@ -274,8 +272,7 @@ int blix_publish_let_go(const struct blix_view *view)
 	return map_over(view->base, view->size) == MAP_FAILED ? -errno : 0;
 }
 
-/* ---- name
- * ------------------------------------------------------------------------------------------ */
+/* ---- name ----------------------------------------------------------------------------------- */
 
 static int link_name(const struct blix_publish *p)
 {
@@ -398,8 +395,7 @@ static int take_name(struct blix_publish *p)
 	}
 }
 
-/* ---- orphans
- * ------------------------------------------------------------------------------------------ */
+/* ---- orphans -------------------------------------------------------------------------------- */
 
 struct orphan {
 	char name[NAME_MAX + 1];

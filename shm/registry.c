@@ -86,8 +86,7 @@ void blix_registry_count(struct blix_registry *r, enum blix_stat stat, uint64_t 
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* ---- strings
- * ------------------------------------------------------------------------------------- */
+/* ---- strings -------------------------------------------------------------------------------- */
 
 static bool string_is(const struct blix_registry *r, uint32_t id, struct text text)
 {
@@ -162,8 +161,7 @@ static struct text clean(const char *from, char *to, uint32_t max)
 	return (struct text){.at = to, .len = out};
 }
 
-/* ---- bucket layouts
- * -------------------------------------------------------------------------------- */
+/* ---- bucket layouts ------------------------------------------------------------------------- */
 
 /* Index of the layout with these bounds, added if new; BLIX_NO_ID when there is no room. */
 static uint32_t layout_of(struct blix_registry *r, const uint64_t *bounds, uint32_t n)
@@ -183,8 +181,7 @@ static uint32_t layout_of(struct blix_registry *r, const uint64_t *bounds, uint3
 	return r->n_layouts++;
 }
 
-/* ---- series
- * ------------------------------------------------------------------------------------------ */
+/* ---- series --------------------------------------------------------------------------------- */
 
 static uint32_t series_hash(uint32_t metric, const uint32_t ids[BLIX_LABELS_MAX])
 {
@@ -337,8 +334,7 @@ static uint32_t series_of(struct blix_registry *r, uint32_t metric, const struct
 	return series_add(r, metric, ids, 0);
 }
 
-/* ---- metrics
- * ----------------------------------------------------------------------------------------- */
+/* ---- metrics -------------------------------------------------------------------------------- */
 
 /* A metric about to be added, from the catalogue or from the program. */
 struct candidate {
@@ -485,8 +481,7 @@ void blix_registry_catalogue(struct blix_registry *r)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* ---- a program's own metrics
- * --------------------------------------------------------------------------- */
+/* ---- a program's own metrics ---------------------------------------------------------------- */
 
 static bool is_identifier(struct text t, uint32_t max)
 {
@@ -700,8 +695,7 @@ int blix_registry_register(struct blix_registry *r, const struct blix_registry_s
 	return err;
 }
 
-/* ---- the rest of the interface
- * ---------------------------------------------------------------------------- */
+/* ---- the rest of the interface -------------------------------------------------------------- */
 
 static int resolve_locked(struct blix_registry *r, uint32_t slot, uint32_t kind_mask,
 			  const struct text *values, size_t n_values, uint32_t *ret_index)

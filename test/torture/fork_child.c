@@ -165,8 +165,7 @@ static void lock_falls_with_the_parent(void)
 	blix_map_close(map);
 }
 
-/* ---- forking under load, with recording fork handlers
- * ---------------------------------------------- */
+/* ---- forking under load, with recording fork handlers --------------------------------------- */
 
 static bool recording_handlers;
 static uint64_t handler_adds;

@@ -57,8 +57,7 @@ static void fill_up(void)
 	close(fd);
 }
 
-/* ---- cases: each runs in a process of its own; 0 is good
- * ------------------------------------------- */
+/* ---- cases: each runs in a process of its own; 0 is good ------------------------------------ */
 
 static const struct blix_identity eight_lanes = {
 	.lanes = 8, .ring_bytes = 1 << 20, .slots = 2, .cells = 2048};

@@ -38,8 +38,7 @@ static void teardown(void)
 
 TestSuite(hooks, .init = setup, .fini = teardown);
 
-/* ---- looking at the file
- * ------------------------------------------------------------------------------- */
+/* ---- looking at the file -------------------------------------------------------------------- */
 
 static const struct blix_identity small = {
 	.node_id = 7, .lanes = 4, .ring_bytes = 16 << 10, .slots = 2};
@@ -176,7 +175,7 @@ Test(hooks, after_a_failed_open_everything_does_nothing_and_a_later_open_works)
 
 Test(hooks, status_and_reason_follow_the_life_of_the_library)
 {
-	struct blix_status s = blix_status();
+	struct blix_report s = blix_status();
 
 	cr_expect_eq(s.state, BLIX_STATUS_OFF);
 	cr_expect_eq(s.error, 0);
@@ -289,8 +288,7 @@ Test(hooks, texts_at_their_limit_are_taken_whole)
 	blix_map_close(map);
 }
 
-/* ---- the errnos of blix_open
- * ------------------------------------------------------------------------------- */
+/* ---- the errnos of blix_open ---------------------------------------------------------------- */
 
 /* Run `body` in a child; its return value, or 255 if it died. */
 static int in_child(int (*body)(void))
@@ -405,8 +403,7 @@ Test(hooks, a_child_forked_while_nothing_is_open_may_record)
 	cr_expect_eq(in_child(open_for_errno), 0);
 }
 
-/* ---- how a process ends
- * -------------------------------------------------------------------------------------- */
+/* ---- how a process ends --------------------------------------------------------------------- */
 
 static int record_and_exit(void)
 {

@@ -75,8 +75,7 @@ static const struct blix_series_desc *series_in(const struct blix_view *v, uint3
 	return (const struct blix_series_desc *)(void *)(v->base + v->series_off) + i;
 }
 
-/* ---- series
- * ------------------------------------------------------------------------------------------- */
+/* ---- series --------------------------------------------------------------------------------- */
 
 Test(registry, the_same_values_yield_the_same_series_and_others_another)
 {
@@ -213,8 +212,7 @@ Test(registry, a_full_string_table_sends_new_values_to_the_overflow_series)
 	cr_expect_eq(counter(slots[0], "7").flags, 0u, "a short one may still fit");
 }
 
-/* ---- runtime metrics
- * ----------------------------------------------------------------------------------- */
+/* ---- runtime metrics ------------------------------------------------------------------------ */
 
 Test(registry, registering_the_same_metric_again_yields_its_slot)
 {
@@ -391,8 +389,7 @@ Test(registry, without_descriptors_or_layouts_left_registering_is_enospc)
 	cr_expect_eq(r.n_metrics, (uint32_t)BLIX_REGISTRY_METRICS);
 }
 
-/* ---- the file
- * --------------------------------------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------------------------------- */
 
 Test(registry, what_was_registered_before_and_after_attaching_is_in_the_file)
 {
