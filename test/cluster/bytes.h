@@ -1,7 +1,8 @@
 /* bytes.h - bounded cursors over little-endian bytes, for the disk and wire formats of the node.
  *
  * A reader that runs past its end yields zeros and stays failed; a writer that runs past its end
- * stores nothing and stays failed: callers check once, at the end. Pure, any thread. Includes: libc. */
+ * stores nothing and stays failed: callers check once, at the end. Pure, any thread. Includes:
+ * libc. */
 #ifndef CLUSTER_BYTES_H
 #define CLUSTER_BYTES_H
 

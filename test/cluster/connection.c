@@ -43,15 +43,16 @@ static bool read_frame(struct connection *c, struct evbuffer *input, bool *ret_b
 		return false;
 	*ret_bad = true;
 	if (wire_decode_head(bytes, &head) ||
-	    (!c->greeted && (head.kind != WIRE_HELLO || head.payload_bytes > FRAME_SMALL_MAX_BYTES)))
+	    (!c->greeted &&
+	     (head.kind != WIRE_HELLO || head.payload_bytes > FRAME_SMALL_MAX_BYTES)))
 		return false;
 	*ret_bad = false;
 	size_t total = sizeof(bytes) + head.payload_bytes;
 	if (evbuffer_get_length(input) < total)
 		return false;
 	const uint8_t *frame = evbuffer_pullup(input, (ev_ssize_t)total);
-	*ret_bad = !frame || !c->handler->frame(c->handler->arg, c, head.kind, frame + sizeof(bytes),
-						head.payload_bytes);
+	*ret_bad = !frame || !c->handler->frame(c->handler->arg, c, head.kind,
+						frame + sizeof(bytes), head.payload_bytes);
 	if (!*ret_bad && !c->doomed) {
 		evbuffer_drain(input, total);
 		c->heard_ns = record_now_ns();
@@ -175,8 +176,8 @@ struct connection *connection_dial(struct event_base *base, const char *address,
 		return NULL;
 	c->dialled = true;
 	strncpy(c->address, address, ADDRESS_MAX);
-	/* Failing at once reports through on_event as well, which frees the connection later only if
-	 * the call did not. */
+	/* Failing at once reports through on_event as well, which frees the connection later only
+	 * if the call did not. */
 	c->reading = true;
 	int err = bufferevent_socket_connect(c->bev, (struct sockaddr *)&to, len);
 	c->reading = false;
@@ -205,7 +206,8 @@ void connection_greeted(struct connection *c)
 }
 
 /* Room at the end of the output for a frame of this kind; its head is filled in. */
-static int reserve(struct connection *c, enum wire_kind kind, size_t len, struct evbuffer_iovec *room)
+static int reserve(struct connection *c, enum wire_kind kind, size_t len,
+		   struct evbuffer_iovec *room)
 {
 	struct evbuffer *output = bufferevent_get_output(c->bev);
 

@@ -1,7 +1,7 @@
 /* connection.h - one TCP connection between two nodes: bytes to frames and back.
  *
- * Knows framing, bounds, byte counts and its own end; what a frame means is the transport's business.
- * Loop thread only. */
+ * Knows framing, bounds, byte counts and its own end; what a frame means is the transport's
+ * business. Loop thread only. */
 #ifndef CLUSTER_CONNECTION_H
 #define CLUSTER_CONNECTION_H
 
@@ -29,24 +29,26 @@ struct connection {
 	struct connection **link;
 	const struct connection_handler *handler;
 	struct bufferevent *bev;
-	uint64_t serial;   /* never reused */
-	bool dialled;	   /* by this node */
-	bool joining;	   /* dialled to ask for membership */
-	bool greeted;	   /* the other side's HELLO has come */
-	bool reading;	   /* a frame of it is being handled: it is freed afterwards */
+	uint64_t serial; /* never reused */
+	bool dialled;	 /* by this node */
+	bool joining;	 /* dialled to ask for membership */
+	bool greeted;	 /* the other side's HELLO has come */
+	bool reading;	 /* a frame of it is being handled: it is freed afterwards */
 	bool doomed;
-	uint64_t node_id;  /* dialled: of the peer it is for; accepted: from its HELLO */
+	uint64_t node_id; /* dialled: of the peer it is for; accepted: from its HELLO */
 	char address[ADDRESS_MAX + 1]; /* of the other node, as peers dial it */
 	uint64_t opened_ns;
-	uint64_t heard_ns; /* last frame */
+	uint64_t heard_ns;	    /* last frame */
 	struct record_peer *record; /* NULL: not attributed to a peer */
 	size_t unattributed_in;	    /* received while it was not */
 	size_t unattributed_out;
-	uint64_t ping;	   /* sequence that was sent last */
-	uint64_t ping_sent_ns; /* 0: answered */
+	uint64_t ping; /* sequence that was sent last */
+	uint64_t ping_sent_ns;
+	bool ping_waits; /* for its answer */
 };
 
-/* Take over an accepted socket, or dial a numeric "host:port". NULL: no memory or no such address. */
+/* Take over an accepted socket, or dial a numeric "host:port". NULL: no memory or no such
+ * address. */
 struct connection *connection_accept(struct event_base *base, evutil_socket_t fd,
 				     const struct connection_handler *handler,
 				     struct connection **list);

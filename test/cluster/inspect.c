@@ -32,9 +32,10 @@ static void print_entry(uint64_t index, const struct raft_entry *entry)
 {
 	struct command command;
 
-	printf("entry index=%" PRIu64 " term=%llu type=%u crc=%08x", index, entry->term, entry->type,
-	       blix_crc32c(entry->buf.base, entry->buf.len));
-	if (entry->type == RAFT_COMMAND && !command_decode(entry->buf.base, entry->buf.len, &command))
+	printf("entry index=%" PRIu64 " term=%llu type=%u crc=%08x", index, entry->term,
+	       entry->type, blix_crc32c(entry->buf.base, entry->buf.len));
+	if (entry->type == RAFT_COMMAND &&
+	    !command_decode(entry->buf.base, entry->buf.len, &command))
 		printf(" origin=%" PRIu64 " sequence=%" PRIu64, command.origin, command.sequence);
 	putchar('\n');
 }

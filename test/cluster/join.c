@@ -80,7 +80,7 @@ static const struct raft_server *find_server(const struct raft *raft, uint64_t i
 	return NULL;
 }
 
-/* ---- the new node's side -------------------------------------------------------------------------- */
+/* ---- the new node's side --------------------------------------------------------------------- */
 
 static void ask_again(struct joins *j)
 {
@@ -123,7 +123,8 @@ static void own_result(struct joins *j, enum wire_verdict verdict)
 		return;
 	}
 	if (verdict == WIRE_REFUSED) {
-		log_line(LOG_ERROR, "the cluster refused this node: another one has its id or address");
+		log_line(LOG_ERROR,
+			 "the cluster refused this node: another one has its id or address");
 		j->refused(j->refused_arg);
 		return;
 	}
@@ -133,9 +134,10 @@ static void own_result(struct joins *j, enum wire_verdict verdict)
 	ask_again(j);
 }
 
-/* ---- a member's side ------------------------------------------------------------------------------ */
+/* ---- a member's side ------------------------------------------------------------------------- */
 
-static void answer(struct joins *j, uint64_t connection, uint64_t request, enum wire_verdict verdict)
+static void answer(struct joins *j, uint64_t connection, uint64_t request,
+		   enum wire_verdict verdict)
 {
 	transport_answer(j->transport, connection, WIRE_JOIN_RESULT, request, verdict);
 }
@@ -172,7 +174,7 @@ void joins_result(struct joins *j, uint64_t request, enum wire_verdict verdict)
 	answer(j, relay->connection, relay->request, verdict);
 }
 
-/* ---- the leader's side ---------------------------------------------------------------------------- */
+/* ---- the leader's side ----------------------------------------------------------------------- */
 
 static enum wire_verdict verdict_of(int status)
 {
@@ -195,8 +197,8 @@ static void finish(struct joins *j, int status)
 {
 	j->changing = false;
 	if (status)
-		log_line(LOG_INFO, "node %" PRIu64 " did not become a voter: %s", j->joining.node_id,
-			 raft_strerror(status));
+		log_line(LOG_INFO, "node %" PRIu64 " did not become a voter: %s",
+			 j->joining.node_id, raft_strerror(status));
 	else
 		log_line(LOG_INFO, "node %" PRIu64 " at %s is a voter now", j->joining.node_id,
 			 j->joining.address);
@@ -213,7 +215,8 @@ static void on_added(struct raft_change *change, int status)
 	struct joins *j = change->data;
 
 	if (!status)
-		status = raft_assign(j->raft, &j->change, j->joining.node_id, RAFT_VOTER, on_assigned);
+		status = raft_assign(j->raft, &j->change, j->joining.node_id, RAFT_VOTER,
+				     on_assigned);
 	if (status)
 		finish(j, status);
 }

@@ -1,8 +1,8 @@
 /* join.h - how a node becomes a member.
  *
- * The new node asks any member; a member that does not lead passes the question to the leader, which
- * adds the node, waits until it has caught up, and makes it a voter. Asking again is harmless.
- * Loop thread only. */
+ * The new node asks any member; a member that does not lead passes the question to the leader,
+ * which adds the node, waits until it has caught up, and makes it a voter. Asking again is
+ * harmless. Loop thread only. */
 #ifndef CLUSTER_JOIN_H
 #define CLUSTER_JOIN_H
 

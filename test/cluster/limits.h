@@ -12,23 +12,23 @@ enum {
 	APPEND_MAX_BYTES = 1 << 20,   /* entries sent in one message; what is left follows later */
 	OUTPUT_MAX_BYTES = 32 << 20,  /* queued towards one peer; beyond, messages are dropped */
 
-	COMMAND_MAX_BYTES = 4096,     /* one proposal */
-	ENTRY_MAX_BYTES = 1 << 20,    /* one log entry, configurations included */
-	PROPOSALS_MAX = 4096,	      /* waiting for a result on one node */
+	COMMAND_MAX_BYTES = 4096,  /* one proposal */
+	ENTRY_MAX_BYTES = 1 << 20, /* one log entry, configurations included */
+	PROPOSALS_MAX = 4096,	   /* waiting for a result on one node */
 	PROPOSAL_TIMEOUT_MS = 5000,
 
 	TABLE_ROWS_MAX = 32768,
-	TABLE_KEY_MAX = 64,	      /* bytes */
-	TABLE_VALUE_MAX = 256,	      /* bytes; rows x (key + value + 8) stay below FRAME_MAX_BYTES */
+	TABLE_KEY_MAX = 64,    /* bytes */
+	TABLE_VALUE_MAX = 256, /* bytes; rows x (key + value + 8) stay below FRAME_MAX_BYTES */
 
-	SEGMENT_BYTES = 4 << 20,      /* a log segment is closed once it is this long */
-	STORAGE_QUEUE_MAX = 1024,     /* jobs waiting for the storage thread */
-	STORAGE_QUEUE_RESERVE = 64,   /* on top of it, for jobs that Raft cannot take back */
+	SEGMENT_BYTES = 4 << 20,    /* a log segment is closed once it is this long */
+	STORAGE_QUEUE_MAX = 1024,   /* jobs waiting for the storage thread */
+	STORAGE_QUEUE_RESERVE = 64, /* on top of it, for jobs that Raft cannot take back */
 
-	TICK_MS = 100,		      /* Raft heartbeat */
+	TICK_MS = 100, /* Raft heartbeat */
 	ELECTION_TIMEOUT_MS = 1000,
 	PING_MS = 250,
-	PEER_SILENT_MS = 5000,	      /* no frame for this long: the connection is dead */
+	PEER_SILENT_MS = 5000, /* no frame for this long: the connection is dead */
 	HELLO_TIMEOUT_MS = 3000,
 	RECONNECT_MIN_MS = 100,
 	RECONNECT_MAX_MS = 2000,

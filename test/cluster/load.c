@@ -1,5 +1,5 @@
-/* load.c - a steady load. Each proposal moves one of the node's VMs to its next state, which it reads
- * from the table first; now and then one is deleted. Loop thread only. */
+/* load.c - a steady load. Each proposal moves one of the node's VMs to its next state, which it
+ * reads from the table first; now and then one is deleted. Loop thread only. */
 #include "load.h"
 
 #include "record.h"
@@ -11,9 +11,9 @@
 
 enum {
 	PERIOD_MS = 20,
-	VMS = 200,	    /* of each node */
-	DELETE_EVERY = 50,  /* proposals */
-	BEHIND_MAX_MS = 500 /* what a stalled loop could not do in time is not made up for beyond this */
+	VMS = 200,	     /* of each node */
+	DELETE_EVERY = 50,   /* proposals */
+	BEHIND_MAX_MS = 500, /* what a stalled loop missed is made up for, up to this */
 };
 
 struct load {
@@ -29,7 +29,8 @@ struct load {
 
 static const char *next_state(const struct row *row)
 {
-	static const char *const states[] = {"creating", "starting", "running", "stopping", "stopped"};
+	static const char *const states[] = {"creating", "starting", "running", "stopping",
+					     "stopped"};
 	enum { STATES = sizeof(states) / sizeof(states[0]) };
 
 	for (size_t i = 0; row && i < STATES; i++) {
@@ -47,15 +48,15 @@ static void propose_one(struct load *load)
 	struct command command = {.op = COMMAND_PUT};
 
 	load->count++;
-	command.key_len = (size_t)snprintf(key, sizeof(key), "vm-%" PRIu64 "-%" PRIu64, load->node_id,
-					   load->count % VMS);
+	command.key_len = (size_t)snprintf(key, sizeof(key), "vm-%" PRIu64 "-%" PRIu64,
+					   load->node_id, load->count % VMS);
 	command.key = key;
 	const struct row *row = fsm_read(load->fsm, key, command.key_len);
 	if (row && load->count % DELETE_EVERY == 0) {
 		command.op = COMMAND_DELETE;
 	} else {
-		command.value_len =
-			(size_t)snprintf(value, sizeof(value), "%s %" PRIu64, next_state(row), load->count);
+		command.value_len = (size_t)snprintf(value, sizeof(value), "%s %" PRIu64,
+						     next_state(row), load->count);
 		command.value = (const uint8_t *)value;
 	}
 	proposals_submit(load->proposals, &command);

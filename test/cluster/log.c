@@ -23,8 +23,9 @@ void log_line(enum log_level level, const char *format, ...)
 
 	if (level > log_limit)
 		return;
-	int head = snprintf(line, sizeof(line), "blixard-node %llu: %s: ",
-			    (unsigned long long)log_node_id, names[level]);
+	int head =
+		snprintf(line, sizeof(line),
+			 "blixard-node %llu: %s: ", (unsigned long long)log_node_id, names[level]);
 	va_start(args, format);
 	int body = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, format, args);
 	va_end(args);

@@ -94,8 +94,8 @@ bool segment_decode_record(const uint8_t *bytes, size_t len, size_t offset,
 	record.synced = get_u64(&r);
 	record.type = get_u16(&r);
 	record.data = bytes + offset + LOG_RECORD_BYTES;
-	if (crc != blix_crc32c(bytes + offset + CRC_BYTES,
-			       segment_record_bytes(record.len) - CRC_BYTES))
+	if (crc !=
+	    blix_crc32c(bytes + offset + CRC_BYTES, segment_record_bytes(record.len) - CRC_BYTES))
 		return false;
 	*ret_record = record;
 	return true;

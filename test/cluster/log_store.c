@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 enum {
-	/* Once it is this long a segment is closed; one append may make it longer by its own size. */
+	/* Once it is this long a segment is closed; one append may make it longer by its own size.
+	 */
 	SEGMENT_FILE_MAX = SEGMENT_BYTES + (64 << 20),
 	STAGING_MIN_BYTES = 64 << 10,
 };
@@ -95,7 +96,8 @@ static int reopen_last(struct log_store *store)
 	return err;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------
+ */
 
 static int compare_first(const void *a, const void *b)
 {
@@ -130,8 +132,9 @@ static int list_segments(struct log_store *store)
 
 static int damaged(char reason[LOG_REASON_MAX], const struct segment *segment, const char *what)
 {
-	snprintf(reason, LOG_REASON_MAX, "log segment %" PRIu64 " is damaged at byte %" PRIu64 ": %s",
-		 segment->first, segment->size, what);
+	snprintf(reason, LOG_REASON_MAX,
+		 "log segment %" PRIu64 " is damaged at byte %" PRIu64 ": %s", segment->first,
+		 segment->size, what);
 	return -EBADMSG;
 }
 
@@ -197,7 +200,8 @@ int log_store_open(int dir, struct log_store **ret_store, char reason[LOG_REASON
 	int err = open_all(store, reason);
 	if (err) {
 		if (!reason[0])
-			snprintf(reason, LOG_REASON_MAX, "the log cannot be read: %s", strerror(-err));
+			snprintf(reason, LOG_REASON_MAX, "the log cannot be read: %s",
+				 strerror(-err));
 		log_store_close(store);
 		return err;
 	}
@@ -238,7 +242,8 @@ size_t log_store_segments(const struct log_store *store)
 	return store->n_segments;
 }
 
-/* ---- loading ----------------------------------------------------------------------------------- */
+/* ---- loading -----------------------------------------------------------------------------------
+ */
 
 static int copy_entry(const struct record *record, struct raft_entry *entry)
 {
@@ -304,7 +309,8 @@ int log_store_load(const struct log_store *store, struct raft_entry **ret_entrie
 	return 0;
 }
 
-/* ---- appending --------------------------------------------------------------------------------- */
+/* ---- appending ---------------------------------------------------------------------------------
+ */
 
 static int create_segment(struct log_store *store)
 {
@@ -406,7 +412,8 @@ int log_store_sync(struct log_store *store)
 	return err;
 }
 
-/* ---- dropping ----------------------------------------------------------------------------------- */
+/* ---- dropping -----------------------------------------------------------------------------------
+ */
 
 int log_store_truncate(struct log_store *store, uint64_t index)
 {

@@ -31,8 +31,8 @@ int log_store_open(int dir, struct log_store **ret_store, char reason[LOG_REASON
 /* Accepts NULL; returns NULL. */
 struct log_store *log_store_close(struct log_store *store);
 
-uint64_t log_store_first(const struct log_store *store); /* index; == next when empty */
-uint64_t log_store_next(const struct log_store *store);	 /* index of the next entry */
+uint64_t log_store_first(const struct log_store *store);      /* index; == next when empty */
+uint64_t log_store_next(const struct log_store *store);	      /* index of the next entry */
 uint64_t log_store_torn_bytes(const struct log_store *store); /* cut off when it was opened */
 size_t log_store_segments(const struct log_store *store);
 

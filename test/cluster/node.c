@@ -1,5 +1,5 @@
-/* node.c - wiring: makes the parts, gives each the callbacks of the others, runs the loop, and takes
- * everything down again. Main thread. */
+/* node.c - wiring: makes the parts, gives each the callbacks of the others, runs the loop, and
+ * takes everything down again. Main thread. */
 #include "node.h"
 
 #include "disk.h"
@@ -46,7 +46,7 @@ static void stop_loop(struct node *node, bool failed)
 	event_base_loopbreak(node->base);
 }
 
-/* ---- what the parts tell each other --------------------------------------------------------------- */
+/* ---- what the parts tell each other ---------------------------------------------------------- */
 
 static void on_raft_changed(void *arg)
 {
@@ -124,7 +124,7 @@ static void on_refused(void *arg)
 	stop_loop(arg, true);
 }
 
-/* ---- the loop's own ------------------------------------------------------------------------------- */
+/* ---- the loop's own -------------------------------------------------------------------------- */
 
 static void on_pulse(evutil_socket_t fd, short what, void *arg)
 {
@@ -183,7 +183,7 @@ static int add_events(struct node *node)
 	return 0;
 }
 
-/* ---- starting ------------------------------------------------------------------------------------- */
+/* ---- starting -------------------------------------------------------------------------------- */
 
 static int open_disk(struct node *node)
 {
@@ -199,7 +199,8 @@ static int open_disk(struct node *node)
 	}
 	err = raft_io_open(&node->io, node->base, node->dir, node->options->id, &events, reason);
 	if (err)
-		log_line(LOG_ERROR, "%s: %s", node->options->data, reason[0] ? reason : strerror(-err));
+		log_line(LOG_ERROR, "%s: %s", node->options->data,
+			 reason[0] ? reason : strerror(-err));
 	return err;
 }
 
@@ -280,7 +281,8 @@ static int join(struct node *node)
 
 static int start(struct node *node)
 {
-	struct fsm_events fsm_events = {.applied = on_applied, .restored = on_restored, .arg = node};
+	struct fsm_events fsm_events = {
+		.applied = on_applied, .restored = on_restored, .arg = node};
 
 	node->base = event_base_new();
 	node->proposals = proposals_new(&node->raft, node->options->id);

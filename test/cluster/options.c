@@ -14,14 +14,17 @@
 enum { LOAD_MAX_PER_SECOND = 100000, SNAPSHOT_EVERY_MIN = 16, SNAPSHOT_EVERY_MAX = 1000000 };
 
 static const char usage_text[] =
-	"Usage: blixard-node [node] --id N --bind HOST:PORT [--join HOST:PORT] --shm PATH --data DIR\n"
+	"Usage: blixard-node [node] --id N --bind HOST:PORT [--join HOST:PORT] --shm PATH --data "
+	"DIR\n"
 	"\n"
-	"The reference Blixard node: Raft consensus over TCP with a log on disk, instrumented with\n"
+	"The reference Blixard node: Raft consensus over TCP with a log on disk, instrumented "
+	"with\n"
 	"libblixard-hooks.\n"
 	"\n"
 	"  --id N              node id, 1 or more, unique in the cluster\n"
 	"  --bind HOST:PORT    address to listen on, which peers dial\n"
-	"  --join HOST:PORT    a member of the cluster to join; without it, and with an empty data\n"
+	"  --join HOST:PORT    a member of the cluster to join; without it, and with an empty "
+	"data\n"
 	"                      directory, the node starts a cluster of its own\n"
 	"  --shm PATH          telemetry file, such as /dev/shm/blix1\n"
 	"  --data DIR          directory of the log, made if it is missing\n"
@@ -183,12 +186,18 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 enum options_verdict options_parse(int argc, char **argv, struct options *ret_options)
 {
 	static const struct option table[] = {
-		{"id", required_argument, NULL, 'i'},	  {"bind", required_argument, NULL, 'b'},
-		{"join", required_argument, NULL, 'j'},	  {"shm", required_argument, NULL, 's'},
-		{"data", required_argument, NULL, 'd'},	  {"cluster", required_argument, NULL, 'c'},
-		{"load", required_argument, NULL, 'r'},	  {"log-level", required_argument, NULL, 'l'},
-		{"inspect", no_argument, NULL, 'I'},	  {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},	  {"snapshot-every", required_argument, NULL, 'e'},
+		{"id", required_argument, NULL, 'i'},
+		{"bind", required_argument, NULL, 'b'},
+		{"join", required_argument, NULL, 'j'},
+		{"shm", required_argument, NULL, 's'},
+		{"data", required_argument, NULL, 'd'},
+		{"cluster", required_argument, NULL, 'c'},
+		{"load", required_argument, NULL, 'r'},
+		{"log-level", required_argument, NULL, 'l'},
+		{"inspect", no_argument, NULL, 'I'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"snapshot-every", required_argument, NULL, 'e'},
 		{NULL, 0, NULL, 0},
 	};
 	struct options o = {.cluster = "default", .snapshot_every = 4096, .log_level = LOG_INFO};

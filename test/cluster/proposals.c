@@ -68,7 +68,7 @@ size_t proposals_pending(const struct proposals *p)
 	return p->pending;
 }
 
-/* ---- the ring ------------------------------------------------------------------------------------- */
+/* ---- the ring -------------------------------------------------------------------------------- */
 
 static struct waiting *find(struct proposals *p, uint64_t sequence)
 {
@@ -130,7 +130,7 @@ static enum wire_verdict verdict_of(int status)
 	}
 }
 
-/* ---- proposing ------------------------------------------------------------------------------------ */
+/* ---- proposing ------------------------------------------------------------------------------- */
 
 static void on_attempt(struct raft_apply *apply, int status, void *result)
 {
@@ -205,7 +205,8 @@ void proposals_submit(struct proposals *p, struct command *command)
 
 	enum wire_verdict verdict;
 	if (raft_state(p->raft) == RAFT_LEADER)
-		verdict = propose(p, &(struct attempt){.proposals = p, .sequence = sequence}, bytes, len);
+		verdict = propose(p, &(struct attempt){.proposals = p, .sequence = sequence}, bytes,
+				  len);
 	else
 		verdict = forward(p, w, bytes, len);
 	if (verdict != WIRE_OK)
@@ -226,7 +227,7 @@ void proposals_take(struct proposals *p, uint64_t connection, const struct wire_
 				 verdict);
 }
 
-/* ---- results -------------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 void proposals_applied(struct proposals *p, const struct command *command)
 {

@@ -2,8 +2,8 @@
  *
  * A proposal is counted by the node it is submitted to. The leader hands it to Raft; another node
  * forwards it to the leader. It is done when this node has applied it, and failed when the leader
- * says so, when the way to the leader breaks, or after PROPOSAL_TIMEOUT_MS; what is applied after it
- * failed was still applied, but nobody had been told so. Loop thread only. */
+ * says so, when the way to the leader breaks, or after PROPOSAL_TIMEOUT_MS; what is applied after
+ * it failed was still applied, but nobody had been told so. Loop thread only. */
 #ifndef CLUSTER_PROPOSALS_H
 #define CLUSTER_PROPOSALS_H
 

@@ -48,7 +48,7 @@ static int raft_error(int err)
 	}
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int io_init(struct raft_io *io, raft_id id, const char *address)
 {
@@ -148,8 +148,8 @@ static void io_close(struct raft_io *io, raft_io_close_cb cb)
 
 /* ---- persistent state ------------------------------------------------------------------------ */
 
-/* Does the log go on where the snapshot ends, with the entry that the snapshot ends with? A snapshot
- * sent by a leader replaces the log, and a crash may have come between the two. */
+/* Does the log go on where the snapshot ends, with the entry that the snapshot ends with? A
+ * snapshot sent by a leader replaces the log, and a crash may have come between the two. */
 static bool log_matches(const struct raft_snapshot *snapshot, uint64_t first,
 			const struct raft_entry *entries, size_t n)
 {
@@ -180,7 +180,8 @@ static int load_log(struct raft_io_state *state, const struct raft_snapshot *sna
 	uint64_t first = log_store_first(state->log);
 	uint64_t expected = snapshot ? snapshot->index + 1 : 1;
 	if (snapshot ? first > expected && n : first != expected && n) {
-		log_line(LOG_ERROR, "the log begins at entry %" PRIu64 ", but entry %" PRIu64 " is missing",
+		log_line(LOG_ERROR,
+			 "the log begins at entry %" PRIu64 ", but entry %" PRIu64 " is missing",
 			 first, expected);
 		free_entries(entries, n);
 		return -EBADMSG;
@@ -256,7 +257,8 @@ static int io_bootstrap(struct raft_io *io, const struct raft_configuration *con
 	return raft_error(err);
 }
 
-/* Forcing a configuration on a cluster without quorum is a tool's business, not a running node's. */
+/* Forcing a configuration on a cluster without quorum is a tool's business, not a running node's.
+ */
 static int io_recover(struct raft_io *io, const struct raft_configuration *configuration)
 {
 	(void)io;
@@ -275,7 +277,8 @@ static int io_truncate(struct raft_io *io, raft_index index)
 	return raft_error(storage_truncate(state_of(io)->storage, index));
 }
 
-static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
+static int io_snapshot_put(struct raft_io *io, unsigned trailing,
+			   struct raft_io_snapshot_put *request,
 			   const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
 	return raft_error(storage_put(state_of(io)->storage, trailing, request, snapshot, cb));
@@ -287,7 +290,8 @@ static int io_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *requ
 	return raft_error(storage_get(state_of(io)->storage, request, cb));
 }
 
-/* ---- messages, time --------------------------------------------------------------------------- */
+/* ---- messages, time ---------------------------------------------------------------------------
+ */
 
 static int io_send(struct raft_io *io, struct raft_io_send *request,
 		   const struct raft_message *message, raft_io_send_cb cb)
@@ -366,7 +370,7 @@ static int io_random(struct raft_io *io, int min, int max)
 	return min + (int)(bits % ((unsigned)(max - min) + 1));
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static void explain_state(char reason[LOG_REASON_MAX], const struct raft_io_state *state, int err)
 {

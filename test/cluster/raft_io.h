@@ -1,5 +1,5 @@
-/* raft_io.h - what libraft needs from us: its `struct raft_io` over storage, hard state and transport.
- * Loop thread only. */
+/* raft_io.h - what libraft needs from us: its `struct raft_io` over storage, hard state and
+ * transport. Loop thread only. */
 #ifndef CLUSTER_RAFT_IO_H
 #define CLUSTER_RAFT_IO_H
 

@@ -95,8 +95,11 @@ static void resolve_storage(void)
 /* What the catalogue lacks, because only this node has it. */
 static blix_counter own_counter(const char *name, const char *unit, const char *help)
 {
-	struct blix_metric_spec spec = {
-		.name = name, .help = help, .unit = unit, .kind = BLIX_KIND_COUNTER, .max_series = 1};
+	struct blix_metric_spec spec = {.name = name,
+					.help = help,
+					.unit = unit,
+					.kind = BLIX_KIND_COUNTER,
+					.max_series = 1};
 	uint32_t slot;
 
 	if (blix_metric_register(&spec, &slot))
@@ -125,8 +128,9 @@ static void resolve_own(void)
 	}
 	metrics.dropped = own_counter("blixard_peer_messages_dropped_total", "{message}",
 				      "Messages to peers dropped because too much was queued.");
-	metrics.torn = own_counter("blixard_storage_log_torn_bytes_total", "By",
-				   "Bytes of an unfinished write cut off the log when it was opened.");
+	metrics.torn =
+		own_counter("blixard_storage_log_torn_bytes_total", "By",
+			    "Bytes of an unfinished write cut off the log when it was opened.");
 }
 
 void record_open(const struct options *options)

@@ -24,7 +24,8 @@ void record_alive(void);
 
 uint64_t record_now_ns(void);
 
-/* ---- proposals: counted on the node they were submitted to ------------------------------------ */
+/* ---- proposals: counted on the node they were submitted to ------------------------------------
+ */
 
 enum proposal_failure {
 	FAILED_NOT_LEADER, /* no leader known, or it said that it is none */
@@ -41,7 +42,8 @@ void record_proposal_failed(enum proposal_failure why);
 void record_proposal_done(uint64_t duration_ns);
 void record_proposals_pending(size_t n);
 
-/* ---- Raft -------------------------------------------------------------------------------------- */
+/* ---- Raft --------------------------------------------------------------------------------------
+ */
 
 void record_committed(uint64_t entries, uint64_t commit_index);
 void record_applied(uint64_t entries, uint64_t applied_index);
@@ -52,7 +54,8 @@ void record_snapshot_taken(void);
 void record_members(size_t voters);
 void record_members_healthy(size_t healthy);
 
-/* ---- peers -------------------------------------------------------------------------------------- */
+/* ---- peers --------------------------------------------------------------------------------------
+ */
 
 struct record_peer;
 
@@ -79,13 +82,15 @@ void record_peer_fault(enum peer_fault fault);
 /* A message to a peer was dropped because too much is waiting for it. */
 void record_peer_message_dropped(void);
 
-/* ---- storage ------------------------------------------------------------------------------------ */
+/* ---- storage ------------------------------------------------------------------------------------
+ */
 
 enum storage_table {
 	TABLE_RAFT_LOG,
 	TABLE_RAFT_HARD_STATE,
 	TABLE_RAFT_SNAPSHOT,
-	TABLE_VM_STATES, /* the replicated table: in memory, made durable by the log before it is written */
+	TABLE_VM_STATES, /* the replicated table: in memory, made durable by the log before it is
+			    written */
 	TABLES,
 };
 

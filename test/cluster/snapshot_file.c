@@ -98,8 +98,9 @@ struct newest {
 	bool found;
 };
 
-static int for_each(int dir, void (*visit)(int dir, const char *name, uint64_t index, uint64_t term,
-					   struct newest *newest),
+static int for_each(int dir,
+		    void (*visit)(int dir, const char *name, uint64_t index, uint64_t term,
+				  struct newest *newest),
 		    struct newest *newest)
 {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -126,7 +127,8 @@ static void keep_newest(int dir, const char *name, uint64_t index, uint64_t term
 {
 	(void)dir;
 	(void)name;
-	if (newest->found && (index < newest->index || (index == newest->index && term < newest->term)))
+	if (newest->found &&
+	    (index < newest->index || (index == newest->index && term < newest->term)))
 		return;
 	*newest = (struct newest){.index = index, .term = term, .found = true};
 }
@@ -149,7 +151,8 @@ int snapshot_file_write(int dir, const struct raft_snapshot *snapshot)
 	if (!bytes)
 		return -ENOMEM;
 	/* A frame carries the same bytes, but for a few of its own. */
-	int err = len > FRAME_MAX_BYTES - 1024 ? -EFBIG : write_file(dir, temporary_name, bytes, len);
+	int err =
+		len > FRAME_MAX_BYTES - 1024 ? -EFBIG : write_file(dir, temporary_name, bytes, len);
 	free(bytes);
 	if (err) {
 		(void)unlinkat(dir, temporary_name, 0);

@@ -1,8 +1,8 @@
 /* snapshot_file.h - the newest snapshot on disk.
  *
- * `snapshot-<index>-<term>` holds a head (magic, index, term, configuration index, lengths, crc), the
- * configuration and the state machine's bytes. It is written under a temporary name, synced, and
- * renamed, so the name exists only when the content does. Older snapshots are then deleted.
+ * `snapshot-<index>-<term>` holds a head (magic, index, term, configuration index, lengths, crc),
+ * the configuration and the state machine's bytes. It is written under a temporary name, synced,
+ * and renamed, so the name exists only when the content does. Older snapshots are then deleted.
  * Thread rule: one thread at a time. */
 #ifndef CLUSTER_SNAPSHOT_FILE_H
 #define CLUSTER_SNAPSHOT_FILE_H

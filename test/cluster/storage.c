@@ -85,7 +85,8 @@ static struct job *queue_take_all(struct queue *queue)
 	return head;
 }
 
-/* ---- the thread ------------------------------------------------------------------------------- */
+/* ---- the thread -------------------------------------------------------------------------------
+ */
 
 static void notify(struct storage *storage)
 {
@@ -214,8 +215,8 @@ static struct job *run_other(struct storage *storage, struct job *job, int *ret_
 	if (err == -EIO)
 		*ret_err = err;
 	if (err) {
-		log_line(LOG_WARN, "snapshot %s: %s", job->kind == JOB_PUT ? "not written" : "not read",
-			 strerror(-err));
+		log_line(LOG_WARN, "snapshot %s: %s",
+			 job->kind == JOB_PUT ? "not written" : "not read", strerror(-err));
 		job->status = is_full(err) ? RAFT_NOSPACE : RAFT_IOERR;
 	}
 	return job->next;
@@ -280,7 +281,8 @@ static void *storage_main(void *arg)
 	return NULL;
 }
 
-/* ---- the loop's side -------------------------------------------------------------------------- */
+/* ---- the loop's side --------------------------------------------------------------------------
+ */
 
 static void deliver(struct job *job)
 {
@@ -357,9 +359,10 @@ int storage_append(struct storage *storage, struct raft_io_append *request,
 		   const struct raft_entry *entries, unsigned n, raft_io_append_cb cb)
 {
 	request->cb = cb;
-	return push(storage,
-		    &(struct job){.kind = JOB_APPEND, .append = request, .entries = entries, .n = n},
-		    STORAGE_QUEUE_MAX);
+	return push(
+		storage,
+		&(struct job){.kind = JOB_APPEND, .append = request, .entries = entries, .n = n},
+		STORAGE_QUEUE_MAX);
 }
 
 int storage_truncate(struct storage *storage, raft_index index)
@@ -373,7 +376,10 @@ int storage_put(struct storage *storage, unsigned trailing, struct raft_io_snaps
 {
 	request->cb = cb;
 	return push(storage,
-		    &(struct job){.kind = JOB_PUT, .put = request, .snapshot = snapshot, .trailing = trailing},
+		    &(struct job){.kind = JOB_PUT,
+				  .put = request,
+				  .snapshot = snapshot,
+				  .trailing = trailing},
 		    STORAGE_QUEUE_MAX + STORAGE_QUEUE_RESERVE);
 }
 
@@ -432,7 +438,8 @@ int storage_start(struct event_base *base, int dir, struct log_store *log,
 	pthread_mutex_init(&storage->lock, NULL);
 	pthread_cond_init(&storage->wake, NULL);
 	storage->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	storage->event = event_new(base, storage->event_fd, EV_READ | EV_PERSIST, on_event, storage);
+	storage->event =
+		event_new(base, storage->event_fd, EV_READ | EV_PERSIST, on_event, storage);
 	bool ready = storage->event_fd >= 0 && storage->event && !event_add(storage->event, NULL);
 	int err = ready ? start_thread(storage) : -ENOMEM;
 	if (err) {

@@ -3,9 +3,10 @@
  * Raft's loop hands it jobs through a bounded queue and is called back, in order, on the loop. The
  * thread takes everything that waits at once, so that many appends share one fdatasync.
  *
- * A full disk delays the job, counted, until there is room again: Raft 0.15 cannot take an entry back
- * that it has already sent to others. A disk that fails otherwise is final, since what a failed sync
- * leaves on the medium is unknown: the node is told, and must stop. Calls: loop thread only. */
+ * A full disk delays the job, counted, until there is room again: Raft 0.15 cannot take an entry
+ * back that it has already sent to others. A disk that fails otherwise is final, since what a
+ * failed sync leaves on the medium is unknown: the node is told, and must stop. Calls: loop thread
+ * only. */
 #ifndef CLUSTER_STORAGE_H
 #define CLUSTER_STORAGE_H
 

@@ -1,7 +1,7 @@
 /* table.h - the replicated table: names and what is known about them (the states of VMs).
  *
- * In memory; every node holds the same rows because every node applies the same commands. Bounded by
- * TABLE_ROWS_MAX. Loop thread only. */
+ * In memory; every node holds the same rows because every node applies the same commands. Bounded
+ * by TABLE_ROWS_MAX. Loop thread only. */
 #ifndef CLUSTER_TABLE_H
 #define CLUSTER_TABLE_H
 

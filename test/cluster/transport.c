@@ -18,9 +18,9 @@ enum { HOUSEKEEPING_MS = 50, BACKLOG = 64 };
 struct peer {
 	uint64_t node_id;
 	char address[ADDRESS_MAX + 1];
-	bool member;   /* of the configuration; otherwise somebody whom Raft answers */
-	bool dialled;  /* at least once: the next time is a reconnect */
-	bool told;     /* that it cannot be reached */
+	bool member;  /* of the configuration; otherwise somebody whom Raft answers */
+	bool dialled; /* at least once: the next time is a reconnect */
+	bool told;    /* that it cannot be reached */
 	struct connection *connection;
 	struct record_peer *record;
 	uint64_t dial_at_ns;
@@ -48,7 +48,7 @@ static uint64_t ms(uint64_t value)
 	return value * 1000000;
 }
 
-/* ---- peers ---------------------------------------------------------------------------------------- */
+/* ---- peers ----------------------------------------------------------------------------------- */
 
 static struct peer *find_peer(const struct transport *t, uint64_t node_id)
 {
@@ -147,7 +147,7 @@ bool transport_heard(const struct transport *t, uint64_t node_id, uint64_t withi
 	return peer && is_up(peer) && record_now_ns() - peer->connection->heard_ns <= ms(within_ms);
 }
 
-/* ---- dialling ------------------------------------------------------------------------------------- */
+/* ---- dialling -------------------------------------------------------------------------------- */
 
 static void dial_later(struct peer *peer)
 {
@@ -170,7 +170,8 @@ static void dial(struct transport *t, struct peer *peer)
 	struct connection *c =
 		connection_dial(t->base, peer->address, &t->handler, &t->connections);
 	if (!c) {
-		log_line(LOG_DEBUG, "peer %" PRIu64 " cannot be dialled at %s", node_id, peer->address);
+		log_line(LOG_DEBUG, "peer %" PRIu64 " cannot be dialled at %s", node_id,
+			 peer->address);
 		return;
 	}
 	c->node_id = node_id;
@@ -219,17 +220,19 @@ static void on_down(void *arg, struct connection *c)
 		t->events.peer_lost(t->events.arg, c->node_id);
 }
 
-/* ---- housekeeping --------------------------------------------------------------------------------- */
+/* ---- housekeeping ---------------------------------------------------------------------------- */
 
 static void ping(struct transport *t, struct connection *c, uint64_t now)
 {
 	uint8_t payload[8];
 
-	if (c->ping_sent_ns || now - c->heard_ns < ms(PING_MS))
+	if (c->ping_waits || now - c->ping_sent_ns < ms(PING_MS))
 		return;
 	c->ping = ++t->pings;
 	c->ping_sent_ns = now;
-	(void)connection_send(c, WIRE_PING, payload, wire_encode_number(c->ping, payload, sizeof(payload)));
+	c->ping_waits = true;
+	(void)connection_send(c, WIRE_PING, payload,
+			      wire_encode_number(c->ping, payload, sizeof(payload)));
 }
 
 /* Closing calls handlers that may close others: after one, the walk starts again. */
@@ -266,7 +269,7 @@ static void on_housekeeping(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* ---- frames --------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 static bool refuse(enum peer_fault fault, struct connection *c)
 {
@@ -291,7 +294,8 @@ static bool on_hello(struct transport *t, struct connection *c, const uint8_t *p
 		return false;
 	struct peer *peer = find_peer(t, hello.node_id);
 	bool other_node = c->dialled && !c->joining && hello.node_id != c->node_id;
-	if (strcmp(hello.cluster, t->self.cluster) || other_node || hello.node_id == t->self.node_id) {
+	if (strcmp(hello.cluster, t->self.cluster) || other_node ||
+	    hello.node_id == t->self.node_id) {
 		log_line(LOG_DEBUG, "refused node %" PRIu64 " of cluster %s at %s", hello.node_id,
 			 hello.cluster, hello.address);
 		return refuse(FAULT_IDENTITY, c);
@@ -304,8 +308,12 @@ static bool on_hello(struct transport *t, struct connection *c, const uint8_t *p
 	if (!c->dialled) {
 		c->node_id = hello.node_id;
 		memcpy(c->address, hello.address, sizeof(c->address));
-		if (peer)
+		if (peer) {
 			connection_attribute(c, peer->record);
+			/* It is alive: no need to wait before dialling back. */
+			peer->backoff_ms = RECONNECT_MIN_MS;
+			peer->dial_at_ns = 0;
+		}
 		send_hello(t, c);
 		return true;
 	}
@@ -323,11 +331,11 @@ static bool on_pong(struct connection *c, const uint8_t *payload, size_t len)
 {
 	uint64_t number;
 
-	if (wire_decode_number(payload, len, &number) || !c->ping_sent_ns || number != c->ping)
+	if (wire_decode_number(payload, len, &number) || !c->ping_waits || number != c->ping)
 		return false;
 	if (c->record)
 		record_peer_round_trip(c->record, record_now_ns() - c->ping_sent_ns);
-	c->ping_sent_ns = 0;
+	c->ping_waits = false;
 	return true;
 }
 
@@ -410,10 +418,11 @@ static bool on_frame(void *arg, struct connection *c, enum wire_kind kind, const
 
 	if (kind == WIRE_HELLO)
 		return on_hello(t, c, payload, len);
-	return c->dialled ? on_answer(t, c, kind, payload, len) : on_request(t, c, kind, payload, len);
+	return c->dialled ? on_answer(t, c, kind, payload, len)
+			  : on_request(t, c, kind, payload, len);
 }
 
-/* ---- sending -------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 int transport_send_raft(struct transport *t, const struct raft_message *message)
 {
@@ -475,7 +484,7 @@ int transport_ask_join(struct transport *t, const char *address, const struct wi
 	return 0;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from,
 		      int len, void *arg)
@@ -504,10 +513,10 @@ static int listen_on(struct transport *t, const char *address)
 	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&at, &len))
 		return -EINVAL;
 	errno = 0;
-	t->listener = evconnlistener_new_bind(
-		t->base, on_accept, t,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, BACKLOG,
-		(struct sockaddr *)&at, len);
+	t->listener = evconnlistener_new_bind(t->base, on_accept, t,
+					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC |
+						      LEV_OPT_REUSEABLE,
+					      BACKLOG, (struct sockaddr *)&at, len);
 	if (t->listener)
 		return 0;
 	return errno ? -errno : -ENOMEM;

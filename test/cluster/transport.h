@@ -38,7 +38,8 @@ int transport_open(struct event_base *base, const struct wire_hello *self,
 struct transport *transport_close(struct transport *transport);
 
 /* Whom to keep connections to: the configuration without this node. Others are hung up on. */
-void transport_set_peers(struct transport *transport, const struct raft_configuration *configuration);
+void transport_set_peers(struct transport *transport,
+			 const struct raft_configuration *configuration);
 
 /* Is this peer reached: connected, and heard of within `within_ms`? */
 bool transport_heard(const struct transport *transport, uint64_t node_id, uint64_t within_ms);
@@ -48,7 +49,8 @@ bool transport_heard(const struct transport *transport, uint64_t node_id, uint64
 int transport_send_raft(struct transport *transport, const struct raft_message *message);
 int transport_send_forward(struct transport *transport, uint64_t node_id, uint64_t request,
 			   const void *command, size_t len);
-int transport_send_join(struct transport *transport, uint64_t node_id, const struct wire_join *join);
+int transport_send_join(struct transport *transport, uint64_t node_id,
+			const struct wire_join *join);
 
 /* Answer what came over `connection`; nothing happens if it is gone. */
 void transport_answer(struct transport *transport, uint64_t connection, enum wire_kind kind,

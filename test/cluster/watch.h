@@ -1,4 +1,5 @@
-/* watch.h - looks at Raft after each of its steps and records what has changed. Loop thread only. */
+/* watch.h - looks at Raft after each of its steps and records what has changed. Loop thread only.
+ */
 #ifndef CLUSTER_WATCH_H
 #define CLUSTER_WATCH_H
 
@@ -15,7 +16,7 @@ struct watch {
 	raft_index committed;
 	raft_index applied;
 	raft_term term;
-	raft_id leader;		  /* the last one known, with its term */
+	raft_id leader; /* the last one known, with its term */
 	raft_term leader_term;
 	raft_index configuration; /* what tells one configuration from the next */
 	raft_index uncommitted;

@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-static const uint64_t hello_magic = 0x52454550584c4942ULL; /* "BLIXPEER" */
+static const uint64_t hello_magic = 0x5245455058494c42ULL; /* "BLIXPEER" */
 
 static size_t payload_limit(enum wire_kind kind)
 {

@@ -1,8 +1,8 @@
 /* wire.h - what peers say to each other: frames and Raft messages as bytes.
  *
- * A frame is a head of WIRE_HEAD_BYTES (payload length u32, kind u16, zero u16) and its payload, all
- * little endian. The first frame of both sides is a HELLO. Decoding trusts nothing: every length is
- * checked before it is used, and a payload that is too long or too short is refused.
+ * A frame is a head of WIRE_HEAD_BYTES (payload length u32, kind u16, zero u16) and its payload,
+ * all little endian. The first frame of both sides is a HELLO. Decoding trusts nothing: every
+ * length is checked before it is used, and a payload that is too long or too short is refused.
  *
  * Pure: no socket, no clock, no log. Any thread. Includes: libraft's types. */
 #ifndef CLUSTER_WIRE_H
@@ -20,14 +20,14 @@ enum {
 };
 
 enum wire_kind {
-	WIRE_HELLO = 1,	      /* who speaks */
-	WIRE_PING,	      /* sequence */
-	WIRE_PONG,	      /* the same sequence */
-	WIRE_RAFT,	      /* a Raft message */
-	WIRE_FORWARD,	      /* request, command: propose this for me */
-	WIRE_FORWARD_RESULT,  /* request, verdict */
-	WIRE_JOIN,	      /* request, node id, address: make this node a voter */
-	WIRE_JOIN_RESULT,     /* request, verdict */
+	WIRE_HELLO = 1,	     /* who speaks */
+	WIRE_PING,	     /* sequence */
+	WIRE_PONG,	     /* the same sequence */
+	WIRE_RAFT,	     /* a Raft message */
+	WIRE_FORWARD,	     /* request, command: propose this for me */
+	WIRE_FORWARD_RESULT, /* request, verdict */
+	WIRE_JOIN,	     /* request, node id, address: make this node a voter */
+	WIRE_JOIN_RESULT,    /* request, verdict */
 	WIRE_KINDS,
 };
 
@@ -36,9 +36,9 @@ enum wire_verdict {
 	WIRE_OK = 0,
 	WIRE_NOT_LEADER,
 	WIRE_LEADERSHIP_LOST,
-	WIRE_BUSY,	/* a queue is full, or another change is in progress: try again */
+	WIRE_BUSY, /* a queue is full, or another change is in progress: try again */
 	WIRE_TIMEOUT,
-	WIRE_REFUSED,	/* will never work */
+	WIRE_REFUSED, /* will never work */
 	WIRE_STORAGE,
 	WIRE_VERDICTS,
 };
@@ -87,7 +87,8 @@ int wire_decode_verdict(const uint8_t *payload, size_t len, uint64_t *ret_reques
 int wire_decode_join(const uint8_t *payload, size_t len, struct wire_join *ret_join);
 
 /* How many of an AppendEntries message's entries go into one frame (at least one, unless it has
- * none); 0 for other messages. What is left out is sent again by Raft once the peer has answered. */
+ * none); 0 for other messages. What is left out is sent again by Raft once the peer has answered.
+ */
 unsigned wire_raft_entries(const struct raft_message *message);
 
 /* Bytes that wire_encode_raft() will write; 0: the message cannot be sent (too large). */

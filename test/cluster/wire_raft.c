@@ -14,7 +14,7 @@ enum {
 	ROLE_MAX = RAFT_SPARE,
 };
 
-/* ---- configurations ------------------------------------------------------------------------- */
+/* ---- configurations -------------------------------------------------------------------------- */
 
 size_t wire_configuration_bytes(const struct raft_configuration *configuration)
 {
@@ -111,7 +111,8 @@ size_t wire_raft_bytes(const struct raft_message *message, unsigned n_entries)
 	case RAFT_IO_APPEND_ENTRIES:
 		bytes += 4 * sizeof(uint64_t) + sizeof(uint32_t);
 		for (unsigned i = 0; i < n_entries; i++)
-			bytes += ENTRY_HEAD_BYTES + pad8(message->append_entries.entries[i].buf.len);
+			bytes +=
+				ENTRY_HEAD_BYTES + pad8(message->append_entries.entries[i].buf.len);
 		break;
 	case RAFT_IO_APPEND_ENTRIES_RESULT:
 	case RAFT_IO_TIMEOUT_NOW:

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# timeout: 180 s
+# Goal: the reference node's disk and wire formats keep their promises.
+# Method: compile its self-tests, which stand beside it, once as they are and once with the address and
+# undefined-behaviour sanitizers, and run both.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+cc=${CC:-gcc}
+out=$(mktemp -d /tmp/blix-selftest-XXXXXX)
+trap 'rm -rf "$out"' EXIT
+
+node=test/cluster
+flags=(-I. -Inode-hooks -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes
+	-Wmissing-prototypes -Wundef -Wvla -Werror -g)
+sanitizers="address,undefined"
+failed=0
+
+# run_test NAME VARIANT SOURCE... -- FLAG...
+run_test() {
+	local name=$1 variant=$2 program="$out/$1-$2" sources=()
+	shift 2
+	while [ "$1" != -- ]; do
+		sources+=("$1")
+		shift
+	done
+	shift
+	if ! "$cc" "${flags[@]}" "$@" -o "$program" "$node/selftest/$name.c" "${sources[@]}" -lraft; then
+		echo "not ok - $name ($variant): does not compile"
+		failed=1
+		return
+	fi
+	"$program" > "$out/log" 2> "$out/errors" || failed=1
+	sed -E "s/^((not )?ok [0-9]+ - )/\1$name ($variant): /" "$out/log"
+	if [ -s "$out/errors" ]; then
+		echo "not ok - $name ($variant): $(grep -m1 -E 'ERROR|runtime error' "$out/errors" || head -1 "$out/errors")"
+		failed=1
+	fi
+}
+
+for variant in plain sanitized; do
+	extra=(-O2)
+	[ "$variant" = sanitized ] && extra=(-O1 "-fsanitize=$sanitizers" -fno-sanitize-recover=all)
+	run_test wire "$variant" "$node"/{wire,wire_raft,command,table}.c -- "${extra[@]}"
+	run_test disk "$variant" "$node"/selftest/record_double.c \
+		"$node"/{disk,hard_state,log_segment,log_store,snapshot_file,wire,wire_raft}.c \
+		shm/crc32c.c -- "${extra[@]}"
+done
+exit $failed
