@@ -1,4 +1,4 @@
-/* shm/map.c - open a foreign telemetry file, and read what changes in it.
+/* shm/map.c - open a foreign telemetry file, ask about it, close it.
  *
  * The judging is done by map_validate.c and map_registry.c; here a file becomes a mapping and goes
  * away again. Thread rule: one thread at a time a map. Includes: shm/ only. */
@@ -17,7 +17,6 @@
 enum {
 	LOCK_BYTE_OWNER = 0,	/* held by the node for as long as it lives */
 	LOCK_BYTE_CONSUMER = 1, /* held by the agent that drains and acknowledges */
-	LANES_AT_ONCE = 4,
 };
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -123,7 +122,7 @@ static int map_parts(struct blix_map *map, const struct blix_map_options *option
 	if (!options->consumer)
 		return 0;
 	layout_ver = blix_load_relaxed(&blix_view_consumer(v)->layout_ver);
-	if (layout_ver != 1)
+	if (layout_ver != 1 && !blix_map_poisoned(map)) /* a hole: see copy_parts() */
 		return blix_map_refuse(reason, -EPROTONOSUPPORT,
 				       "%s has consumer pages of version %u, this reader knows 1: "
 				       "upgrade blixard-agent",
@@ -265,52 +264,6 @@ int blix_map_is_at(const struct blix_map *map, const char *path)
 	return st.st_dev == map->identity.dev && st.st_ino == map->identity.ino;
 }
 
-/* Seqlock: an even, unchanged sequence around both words. A writer that died in between leaves it
- * odd for ever, so the number of tries is bounded. */
-static void take_pair(struct blix_map *map, const struct blix_header *h)
-{
-	for (int i = 0; i < MAP_SEQLOCK_TRIES; i++) {
-		uint32_t before = blix_load_acquire(&h->pair_seq);
-		uint64_t mono_ns = blix_load_data(&h->pair_mono_ns);
-		uint64_t real_ns = blix_load_data(&h->pair_real_ns);
-
-		blix_fence_acquire(); /* the words before the second look at the sequence */
-		if (before % 2 || before != blix_load_relaxed(&h->pair_seq))
-			continue;
-		if (mono_ns && real_ns) {
-			map->pair_mono_ns = mono_ns;
-			map->pair_real_ns = real_ns;
-		}
-		return;
-	}
-}
-
-void blix_map_life(struct blix_map *map, struct blix_map_life *ret_life)
-{
-	const struct blix_header *h = blix_view_header(&map->view);
-	uint32_t state = blix_load_acquire(&h->state);
-
-	take_pair(map, h);
-	*ret_life = (struct blix_map_life){
-		.state = state <= BLIX_STATE_CRASH_NOTED ? state : BLIX_STATE_LIVE,
-		.exit_code = blix_load_relaxed(&h->exit_code),
-		.alive_beat = blix_load_relaxed(&h->alive_beat),
-		.app_beat = blix_load_relaxed(&h->app_beat),
-		.pair_mono_ns = map->pair_mono_ns,
-		.pair_real_ns = map->pair_real_ns,
-		.orphans_discarded = blix_load_relaxed(&h->orphans_discarded),
-	};
-}
-
-uint64_t blix_map_stat(const struct blix_map *map, enum blix_stat stat)
-{
-	const struct blix_header *h = blix_view_header(&map->view);
-
-	if ((size_t)stat >= sizeof(h->stats) / sizeof(h->stats[0]))
-		return 0;
-	return blix_load_relaxed(&h->stats[stat]);
-}
-
 const uint8_t *blix_map_resource(const struct blix_map *map, size_t *ret_len)
 {
 	*ret_len = (size_t)map->view.resource_len;
@@ -352,88 +305,4 @@ uint64_t blix_map_generation(const struct blix_map *map)
 uint64_t blix_map_rejected(const struct blix_map *map)
 {
 	return map->registry.rejected;
-}
-
-/* ---- values ------------------------------------------------------------------------------- */
-
-/* Lane 0 is shared and counts without being owned; any other lane counts only once claimed. */
-static bool lane_used(const struct blix_view *view, uint32_t lane)
-{
-	return lane == 0 || blix_load_acquire(&blix_view_lane(view, lane)->owner) != 0;
-}
-
-/* Up to four lanes in one pass: a sum is then stored once for four loads. */
-static void add_lanes(uint64_t *sums, uint32_t n, const uint64_t *const cells[LANES_AT_ONCE],
-		      uint32_t n_lanes)
-{
-	if (n_lanes == LANES_AT_ONCE) {
-		for (uint32_t i = 0; i < n; i++)
-			sums[i] +=
-				blix_load_relaxed(&cells[0][i]) + blix_load_relaxed(&cells[1][i]) +
-				blix_load_relaxed(&cells[2][i]) + blix_load_relaxed(&cells[3][i]);
-		return;
-	}
-	for (uint32_t lane = 0; lane < n_lanes; lane++)
-		for (uint32_t i = 0; i < n; i++)
-			sums[i] += blix_load_relaxed(&cells[lane][i]);
-}
-
-void blix_map_sum_cells(const struct blix_map *map, uint64_t *sums, uint32_t n_cells)
-{
-	const struct blix_view *v = &map->view;
-	uint32_t n = n_cells < v->lane.n_cells ? n_cells : v->lane.n_cells;
-	const uint64_t *cells[LANES_AT_ONCE];
-	uint32_t n_lanes = 0;
-
-	memset(sums, 0, n_cells * sizeof(*sums));
-	/* Lane by lane: each lane's cells are one run of memory, the sums stay in the cache. */
-	for (uint32_t lane = 0; lane < v->n_lanes; lane++) {
-		if (!lane_used(v, lane))
-			continue;
-		cells[n_lanes++] = blix_view_cells(v, lane);
-		if (n_lanes == LANES_AT_ONCE) {
-			add_lanes(sums, n, cells, n_lanes);
-			n_lanes = 0;
-		}
-	}
-	add_lanes(sums, n, cells, n_lanes);
-}
-
-uint64_t blix_map_gauge(const struct blix_map *map, uint32_t index)
-{
-	if (index >= map->view.n_gauges)
-		return 0;
-	return blix_load_relaxed(&blix_view_gauges(&map->view)[index]);
-}
-
-void blix_map_lanes(const struct blix_map *map, struct blix_map_lanes *ret_lanes)
-{
-	const struct blix_view *v = &map->view;
-	struct blix_map_lanes lanes = {0};
-
-	for (uint32_t i = 0; i < v->n_lanes; i++) {
-		uint64_t owner = blix_load_relaxed(&blix_view_lane(v, i)->owner);
-
-		if (owner >> 32)
-			lanes.owned++;
-		else if (owner)
-			lanes.free++;
-		else
-			lanes.never++;
-	}
-	*ret_lanes = lanes;
-}
-
-uint64_t blix_map_drops(const struct blix_map *map, enum blix_drop_kind kind,
-			enum blix_drop_reason reason)
-{
-	const struct blix_view *v = &map->view;
-	uint64_t sum = 0;
-
-	if ((uint32_t)kind >= BLIX_DROP_KINDS || (uint32_t)reason >= BLIX_DROP_REASONS)
-		return 0;
-	for (uint32_t lane = 0; lane < v->n_lanes; lane++)
-		if (lane_used(v, lane))
-			sum += blix_load_acquire(&blix_view_ring(v, lane)->drops[kind][reason]);
-	return sum;
 }

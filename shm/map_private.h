@@ -1,8 +1,9 @@
 /* shm/map_private.h - what the map_*.c files share. Nobody else includes it.
  *
- * map.c        open, close, locks, values          map_validate.c  page 0 and TOC -> blix_view
- * map_registry.c  descriptors -> private copies    map_guard.c     surviving SIGBUS
- * map_text.c   grammar of names, UTF-8             map_keys.c      "was this seen before?"
+ * map.c           open, close, locks               map_validate.c  page 0 and TOC -> blix_view
+ * map_registry.c  descriptors -> private copies    map_strings.c   texts -> private copies
+ * map_values.c    what changes all the time        map_guard.c     surviving SIGBUS
+ * map_text.c      grammar of names, controls       map_keys.c      "was this seen before?"
  *
  * Thread rule: one thread at a time a map; the guard is process-wide and lock-free. */
 #ifndef BLIX_SHM_MAP_PRIVATE_H
@@ -102,8 +103,19 @@ void blix_map_registry_done(struct blix_map_registry *registry);
 /* Take up what was published since. 0; -EPROTO: something new was rejected. */
 int blix_map_registry_load(struct blix_map_registry *registry, const struct blix_view *view);
 
+/* ---- map_strings.c -------------------------------------------------------------------------- */
+
 /* Copy `bytes` (a multiple of 8) of the file in whole words. */
 void blix_map_copy_words(void *ret_copy, const void *shared, size_t bytes);
+
+/* The text of a string id: terminated, valid UTF-8, no NUL inside; lives as long as the registry.
+ * NULL: there is none, or it is malformed. */
+const char *blix_map_get_string(struct blix_map_registry *registry, const struct blix_view *view,
+				uint32_t id);
+/* The same, with blanks for control characters: fit to be shown in one line. */
+const char *blix_map_get_line(struct blix_map_registry *registry, const struct blix_view *view,
+			      uint32_t id);
+void blix_map_strings_done(struct blix_map_registry *registry);
 
 /* ---- the map ------------------------------------------------------------------------------ */
 

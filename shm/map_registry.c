@@ -10,29 +10,20 @@
 
 #include "shm/atomic.h"
 #include "shm/buckets.h"
-#include "shm/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	ARENA_CHUNK = 16384,
 	NAMES_PER_METRIC = 4, /* a histogram's own, _bucket, _sum, _count */
 };
 
 enum key_domain { KEY_SAMPLE_NAME = 1, KEY_SERIES = 2 };
 
-void blix_map_copy_words(void *ret_copy, const void *shared, size_t bytes)
+static uint32_t min_u32(uint32_t a, uint32_t b)
 {
-	const uint64_t *from = shared;
-	uint8_t *to = ret_copy;
-
-	for (size_t i = 0; i < bytes / sizeof(uint64_t); i++) {
-		uint64_t word = blix_load_relaxed(&from[i]);
-
-		memcpy(to + i * sizeof(word), &word, sizeof(word));
-	}
+	return a < b ? a : b;
 }
 
 /* Element `index` of a table; bytes this writer does not have read as zero. */
@@ -67,113 +58,6 @@ static void range_take(uint64_t *taken, uint32_t first, uint32_t n)
 {
 	for (uint32_t i = first; i < first + n; i++)
 		taken[i / 64] |= UINT64_C(1) << (i % 64);
-}
-
-/* ---- strings ------------------------------------------------------------------------------ */
-
-struct blix_map_arena {
-	struct blix_map_arena *next;
-	size_t used;
-	size_t size;
-	char bytes[];
-};
-
-/* `size` bytes that live as long as the registry; NULL: no memory, or more than an honest file of
- * this size can need (overlapping strings would multiply). */
-static char *arena_take(struct blix_map_registry *r, size_t size)
-{
-	struct blix_map_arena *chunk = r->arena;
-	char *bytes;
-
-	if (size > r->arena_left)
-		return NULL;
-	if (!chunk || chunk->size - chunk->used < size) {
-		size_t room = size > ARENA_CHUNK ? size : ARENA_CHUNK;
-
-		chunk = malloc(sizeof(*chunk) + room);
-		if (!chunk)
-			return NULL;
-		*chunk = (struct blix_map_arena){.next = r->arena, .size = room};
-		r->arena = chunk;
-	}
-	bytes = chunk->bytes + chunk->used;
-	chunk->used += size;
-	r->arena_left -= size;
-	return bytes;
-}
-
-static char *arena_copy(struct blix_map_registry *r, const char *text, size_t len)
-{
-	char *copy = arena_take(r, len + 1);
-
-	if (!copy)
-		return NULL;
-	memcpy(copy, text, len);
-	copy[len] = '\0';
-	return copy;
-}
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t string_end(uint64_t off, uint16_t len)
-{
-	return off + ((2u + len + 7u) & ~7u);
-}
-
-/* Is the string up to `end` published? The counts may have grown since they were loaded. */
-static bool is_published(struct blix_map_registry *r, const struct blix_view *view, uint64_t end)
-{
-	uint32_t len;
-
-	if (end <= r->strings_len)
-		return true;
-	len = blix_load_acquire(&blix_view_header(view)->reg_strings_len);
-	len = min_u32(len, (uint32_t)view->strings_len);
-	if (len > r->strings_len)
-		r->strings_len = len;
-	return end <= r->strings_len;
-}
-
-/* The text of a string id: terminated, valid UTF-8, no NUL inside. NULL: there is none. */
-static const char *get_string(struct blix_map_registry *r, const struct blix_view *view,
-			      uint32_t id)
-{
-	char words[2 + MAP_TEXT_BYTES_MAX + 8];
-	uint64_t off = (uint64_t)id * 8;
-	const uint8_t *at = view->base + view->strings_off + off;
-	uint16_t len;
-
-	if (off >= view->strings_len)
-		return NULL;
-	if (r->strings[id])
-		return r->strings[id];
-	if (!is_published(r, view, string_end(off, 0)))
-		return NULL;
-	len = blix_load_relaxed((const uint16_t *)(const void *)at);
-	if (len > MAP_TEXT_BYTES_MAX || !is_published(r, view, string_end(off, len)))
-		return NULL;
-	blix_map_copy_words(words, at, string_end(0, len));
-	if (memchr(words + 2, '\0', len) || !blix_utf8_valid((const uint8_t *)words + 2, len))
-		return NULL;
-	r->strings[id] = arena_copy(r, words + 2, len);
-	return r->strings[id];
-}
-
-/* The same, fit to be shown in one line. */
-static const char *get_line(struct blix_map_registry *r, const struct blix_view *view, uint32_t id)
-{
-	const char *text = get_string(r, view, id);
-	char *line;
-
-	if (!text || !blix_map_has_control(text))
-		return text;
-	line = arena_copy(r, text, strlen(text));
-	if (line)
-		blix_map_blank_controls(line);
-	return line;
 }
 
 /* ---- bucket layouts ---------------------------------------------------------------------------
@@ -276,7 +160,7 @@ static bool take_label_keys(struct blix_map_registry *r, const struct blix_view 
 	if (d->n_label_keys > BLIX_LABELS_MAX)
 		return false;
 	for (uint32_t i = 0; i < d->n_label_keys; i++) {
-		const char *key = get_string(r, view, d->label_key_ids[i]);
+		const char *key = blix_map_get_string(r, view, d->label_key_ids[i]);
 
 		if (!key || !blix_map_is_name(key) || is_reserved_key(key))
 			return false;
@@ -319,9 +203,9 @@ static bool take_metric(struct blix_map_registry *r, const struct blix_view *vie
 	struct blix_map_metric m = {0};
 
 	copy_element(&d, sizeof(d), view, view->metrics_off, view->metrics_stride, index);
-	m.name = get_string(r, view, d.name_id);
-	m.help = get_line(r, view, d.help_id);
-	m.unit = get_line(r, view, d.unit_id);
+	m.name = blix_map_get_string(r, view, d.name_id);
+	m.help = blix_map_get_line(r, view, d.help_id);
+	m.unit = blix_map_get_line(r, view, d.unit_id);
 	if (!m.name || !m.help || !m.unit || !blix_map_is_name(m.name))
 		return false;
 	if (!take_numbers(r, view, &d, &m) || !take_label_keys(r, view, &d, &m) ||
@@ -347,7 +231,8 @@ static bool take_label_values(struct blix_map_registry *r, const struct blix_vie
 			      struct blix_map_series *s)
 {
 	for (uint32_t i = 0; i < m->n_label_keys; i++) {
-		s->label_values[i] = s->overflow ? "" : get_string(r, view, d->label_val_ids[i]);
+		s->label_values[i] =
+			s->overflow ? "" : blix_map_get_string(r, view, d->label_val_ids[i]);
 		if (!s->label_values[i])
 			return false;
 	}
@@ -516,16 +401,10 @@ void blix_map_registry_done(struct blix_map_registry *registry)
 {
 	struct blix_map_registry *r = registry;
 
-	while (r->arena) {
-		struct blix_map_arena *next = r->arena->next;
-
-		free(r->arena);
-		r->arena = next;
-	}
+	blix_map_strings_done(r);
 	free(r->layouts);
 	free(r->metrics);
 	free(r->series);
-	free(r->strings);
 	free(r->cells_taken);
 	free(r->gauges_taken);
 	free(r->exemplars_taken);

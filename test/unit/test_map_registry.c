@@ -3,6 +3,7 @@
  * Method: a file made by test/support/shm_file.c, with good entries around the one that a test
  * damages before it is published. */
 #include "shm/map.h"
+#include "shm/registry.h"
 #include "test/support/shm_file.h"
 
 #include "shm/buckets.h"
@@ -224,6 +225,42 @@ Test(registry, exponential_cells_follow_the_classic_ones)
 	open_map();
 	cr_expect_null(blix_map_series(map, s));
 	cr_expect_eq(blix_map_rejected(map), 1);
+}
+
+static struct blix_registry writer;
+
+/* The reader must not be stricter than the library that writes. */
+static void expect_catalogue_accepted(bool exponential)
+{
+	const struct blix_format_options format = {
+		.strings_bytes = BLIX_REGISTRY_STRINGS_BYTES,
+		.metrics = BLIX_REGISTRY_METRICS,
+		.series = BLIX_REGISTRY_SERIES,
+		.layouts = BLIX_REGISTRY_LAYOUTS,
+		.gauges = BLIX_REGISTRY_GAUGES,
+		.exemplars = BLIX_REGISTRY_EXEMPLARS,
+		.cells = exponential ? BLIX_REGISTRY_CELLS_BOTH : BLIX_REGISTRY_CELLS,
+	};
+
+	file = shm_file_free(file);
+	file = shm_file_new(path, &(struct shm_file_options){.format = format});
+	memset(&writer, 0, sizeof(writer));
+	(void)blix_registry_set_exponential(&writer, exponential);
+	blix_registry_catalogue(&writer);
+	cr_assert_eq(blix_registry_attach(&writer, &file->view), 0);
+	open_map();
+	cr_expect_eq(blix_map_rejected(map), 0);
+	cr_expect_gt(blix_map_metric_count(map), 20);
+	for (uint32_t i = 0; i < blix_map_metric_count(map); i++)
+		cr_expect_not_null(blix_map_metric(map, i), "metric %u", i);
+	for (uint32_t i = 0; i < blix_map_series_count(map); i++)
+		cr_expect_not_null(blix_map_series(map, i), "series %u", i);
+}
+
+Test(registry, whole_catalogue_of_the_hooks_is_accepted)
+{
+	expect_catalogue_accepted(false);
+	expect_catalogue_accepted(true);
 }
 
 /* ---- what is not: metrics ----------------------------------------------------------------- */
