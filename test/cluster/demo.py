@@ -254,7 +254,7 @@ class Demo:
                 print(("\x1b[2K" if live else "") + node.summary())
                 healthy = healthy and node.health()[0] == 200
             if not live:
-                print(f"-- {time.monotonic() - started:.0f} s", flush=True)
+                print(f"-- {time.monotonic() - started:.0f} s")
             first = False
         return healthy and self.scraped() == len(self.nodes) and all(p.alive() for p in self.programs)
 
@@ -279,7 +279,7 @@ class Demo:
     def run(self):
         self.check_files()
         self.check_ports()
-        print("starting three nodes, three agents and Prometheus ...", flush=True)
+        print("starting three nodes, three agents and Prometheus ...")
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
@@ -301,6 +301,7 @@ def main():
     parser.add_argument("--build", default="build", help="folder of the programs")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupt)
+    sys.stdout.reconfigure(line_buffering=True)  # a person may watch through a pipe
     demo, code = None, 1
     try:
         demo = Demo(args.build)

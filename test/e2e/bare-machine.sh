@@ -75,6 +75,7 @@ if [ "$what" = test ]; then
 fi
 
 log=$root/demo.log
+: >"$log"
 in_root sh -c 'cd /src && apt-get update -q && apt-get install -q -y make && DEMO_SECONDS=30 make demo' >"$log" 2>&1 &
 run_pid=$!
 deadline=$((SECONDS + 1500))
