@@ -16,6 +16,13 @@
 
 enum { THREADS = 64, LANES = 24, CELLS = 64 };
 
+/* AddressSanitizer loses track of threads that leave by the bare system call. */
+#ifdef __SANITIZE_ADDRESS__
+static const bool bare_exits = false;
+#else
+static const bool bare_exits = true;
+#endif
+
 static blix_counter counter;
 static blix_histogram histogram;
 static struct scratch scratch;
@@ -44,7 +51,7 @@ static void *record(void *arg)
 	}
 	__atomic_fetch_add(&expected, n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&expected_sum, sum, __ATOMIC_RELAXED);
-	if (seed % 16 == 0)
+	if (bare_exits && seed % 16 == 0)
 		syscall(SYS_exit, 0);
 	return NULL;
 }
@@ -143,7 +150,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)blix_map_stat(map, BLIX_STAT_LANE0_CLAIMS),
 	       (unsigned long long)falls);
 	ok = totals_are_exact() && falls == 0 && looks > 0 && freed &&
-	     blix_map_stat(map, BLIX_STAT_LANES_SETTLED) > 0 &&
+	     (blix_map_stat(map, BLIX_STAT_LANES_SETTLED) > 0) == bare_exits &&
 	     blix_map_stat(map, BLIX_STAT_LANE0_CLAIMS) > 0;
 	printf("%s\n", ok ? "ok" : freed ? "FAILED" : "FAILED: lanes of dead threads stay taken");
 	blix_map_close(map);

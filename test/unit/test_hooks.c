@@ -352,7 +352,7 @@ static int open_within_file_limit(void)
 	return open_for_errno();
 }
 
-static int open_within_address_space(void)
+static __attribute__((unused)) int open_within_address_space(void)
 {
 	struct blix_identity large = {.lanes = 64, .ring_bytes = 16 << 20};
 
@@ -372,7 +372,9 @@ Test(hooks, what_the_surroundings_lack_is_told_by_errno)
 	char path[128];
 
 	cr_expect_eq(in_child(open_within_file_limit), ENOSPC);
+#ifndef __SANITIZE_ADDRESS__ /* it needs more address space than any limit leaves */
 	cr_expect_eq(in_child(open_within_address_space), ENOMEM);
+#endif
 	cr_assert_eq(chmod(scratch.dir, 0755), 0);
 	cr_expect_eq(in_child(open_without_rights), EACCES);
 	cr_expect_eq(blix_open("/proc/blix1", &small), -EOPNOTSUPP);

@@ -17,6 +17,17 @@ static struct blix_registry r;
 enum { COUNTERS = 1u << BLIX_COUNTER, HISTOGRAMS = 1u << BLIX_HISTOGRAM };
 #define LIST(...) ((const char *const[]){__VA_ARGS__})
 
+static void *files[4]; /* a test makes two at most */
+static int n_files;
+
+static void free_files(void)
+{
+	while (n_files > 0)
+		free(files[--n_files]);
+}
+
+TestSuite(registry, .fini = free_files);
+
 static struct blix_view file_of(uint32_t cells)
 {
 	struct blix_format_options options = {
@@ -27,6 +38,7 @@ static struct blix_view file_of(uint32_t cells)
 	cr_assert_eq(blix_format_plan(&options, &plan), 0);
 	base = calloc(1, plan.size);
 	cr_assert_not_null(base);
+	files[n_files++] = base;
 	return blix_view_at(&plan, base);
 }
 
@@ -129,7 +141,7 @@ Test(registry, without_cells_left_labelled_series_overflow_and_others_record_now
 	struct blix_series_desc s;
 	uint32_t labelled;
 	uint32_t plain;
-	char value[8];
+	char value[16];
 
 	cr_assert_eq(blix_registry_attach(&r, &v), 0);
 	labelled = new_counter("a_total", "key", 0); /* takes cell 1 for its overflow */
@@ -190,10 +202,11 @@ Test(registry, a_full_string_table_sends_new_values_to_the_overflow_series)
 	uint32_t slots[4];
 	char value[BLIX_LABEL_VALUE_MAX + 1];
 	struct blix_series_desc s = {0};
+	char number[16];
 	int n = 0;
 
 	for (int i = 0; i < 4; i++) {
-		char name[16];
+		char name[32];
 
 		snprintf(name, sizeof(name), "m%d_total", i);
 		slots[i] = new_counter(name, "key", 1024);
@@ -201,8 +214,8 @@ Test(registry, a_full_string_table_sends_new_values_to_the_overflow_series)
 	memset(value, 'v', sizeof(value));
 	value[BLIX_LABEL_VALUE_MAX] = '\0';
 	while (!s.flags && n < 4000) {
-		snprintf(value, 8, "%07d", n);
-		value[7] = 'v';
+		snprintf(number, sizeof(number), "%07d", n);
+		memcpy(value, number, 7);
 		s = counter(slots[n++ / 1000], value);
 	}
 	cr_expect_eq(s.flags, (uint32_t)BLIX_SERIES_OVERFLOW);
