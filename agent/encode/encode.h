@@ -7,6 +7,8 @@
 #include "agent/buf.h"
 #include "agent/model/snapshot.h"
 
+/* SEED: the seed guide's name where it has one, the canonical one elsewhere; so no family is ever
+ * left out, and whoever asks for seed names still sees whether the node lives. */
 enum encode_names { ENCODE_NAMES_BOTH, ENCODE_NAMES_CANONICAL, ENCODE_NAMES_SEED };
 
 struct encode_options {
@@ -17,6 +19,8 @@ struct encode_options {
 
 enum encode_format { ENCODE_TEXT, ENCODE_OPENMETRICS, ENCODE_PROTOBUF, ENCODE_FORMATS };
 
+/* A body that does not fit its buffer's maximum marks the buffer failed. So may one that comes
+ * within a series' longest possible text of it: room is asked for before a series is written. */
 struct encoder {
 	const char *name;	  /* "text", as logs and tests call it */
 	const char *content_type; /* exact header value */
@@ -29,7 +33,8 @@ extern const struct encoder encoders[ENCODE_FORMATS];
 enum encode_format encode_negotiate(const char *accept);
 bool encode_accepts_gzip(const char *accept_encoding);
 
-/* gzip `in` into `out` (appended). 0; -ENOMEM; -ENOSPC when out's maximum is too small. */
+/* gzip `in` into `out` (appended), at zlib's fastest level. Below about 1 KiB it is not worth it.
+ * 0; -ENOMEM; -ENOSPC when out's maximum is too small or `in` has failed. */
 int encode_gzip(const struct buf *in, struct buf *out);
 
 #endif
