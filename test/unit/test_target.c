@@ -615,8 +615,10 @@ Test(target, a_dead_node_keeps_its_counters_for_the_linger_time_and_then_nothing
 	cr_expect(state_is(s, "dead"), "it does not become one that never was");
 	cr_expect_null(any_series(s, COUNTER, NULL));
 	cr_expect(is_shown(s, "blixard_host_memory_total_bytes", NULL));
+	lines = 0;
 	for (int i = 0; i < 300; i++) /* 1.5 s: the same file is not attached once more */
 		turn_once();
+	cr_expect_eq(lines, 0, "%s", last_line);
 	EVENTUALLY(target, st.file == TARGET_FILE_DETACHED && st.incarnations == 1);
 }
 
