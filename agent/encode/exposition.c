@@ -295,16 +295,13 @@ void exposition_help(const struct exposition *e, const struct snapshot_family *f
 
 static struct exposition_name name_of(const struct snapshot_family *family, bool alias)
 {
-	const struct snapshot_text total = {"_total", 6};
 	struct exposition_name name = {.alias = alias};
 
 	name.sample = alias ? family->alias_text : family->name_text;
 	name.family = name.sample;
-	if (family->type == SNAPSHOT_COUNTER && name.sample.len > total.len &&
-	    !memcmp(name.sample.at + name.sample.len - total.len, total.at, total.len)) {
-		name.family.len -= total.len;
-		name.total = true;
-	}
+	name.total = select_total(family, name.sample);
+	if (name.total)
+		name.family.len -= SELECT_TOTAL_BYTES;
 	return name;
 }
 

@@ -2,7 +2,8 @@
  *
  * Written directly: fields in ascending order, lengths in as few bytes as they need, so the bytes
  * are those that any canonical encoder makes of the same message (test_promproto.c compares with
- * protobuf-c). Names are those of the text formats; here a counter may have any name.
+ * protobuf-c). Names are those of the text formats; here a counter may have any name, but
+ * shows its exemplars only where OpenMetrics can as well.
  *
  * A message's length stands before it and is known after it: one byte is left for it, and what was
  * written moves up where that was not enough.
@@ -198,6 +199,7 @@ struct job {
 	struct buf *out;
 	struct snapshot_view view;
 	const struct encode_options *options;
+	bool counter_exemplars; /* of the family at hand, under the name at hand */
 };
 
 static void put_gauge(const struct job *job, const struct snapshot_family *family,
@@ -215,7 +217,7 @@ static void put_counter(const struct job *job, const struct snapshot_family *fam
 	size_t message = begin(job->out, METRIC_COUNTER);
 
 	put_double(job->out, COUNTER_VALUE, select_double(family, job->view.values[series->value]));
-	if (select_exemplar(&job->view, family, series, 0))
+	if (job->counter_exemplars && select_exemplar(&job->view, family, series, 0))
 		put_exemplar(job->out, COUNTER_EXEMPLAR, family,
 			     &job->view.exemplars[series->exemplar]);
 	if (family->created_unix_ns)
@@ -427,11 +429,12 @@ static void put_help(struct buf *b, const struct snapshot_family *family, bool a
 		put_bytes(b, FAMILY_HELP, help, n + len);
 }
 
-static void put_family(const struct job *job, const struct snapshot_family *family,
+static void put_family(struct job *job, const struct snapshot_family *family,
 		       struct snapshot_text name, bool alias)
 {
 	size_t message = begin(job->out, 0);
 
+	job->counter_exemplars = select_total(family, name);
 	put_bytes(job->out, FAMILY_NAME, name.at, name.len);
 	put_help(job->out, family, alias);
 	put_varint(job->out, FAMILY_TYPE, type_of(family));
@@ -448,7 +451,7 @@ static void put_family(const struct job *job, const struct snapshot_family *fami
 
 void encode_protobuf(const struct snapshot *s, const struct encode_options *o, struct buf *out)
 {
-	const struct job job = {.out = out, .view = snapshot_view(s), .options = o};
+	struct job job = {.out = out, .view = snapshot_view(s), .options = o};
 
 	for (uint32_t i = 0; i < job.view.n_families; i++) {
 		const struct snapshot_family *family = &job.view.families[i];

@@ -5,6 +5,12 @@
 
 #include <math.h>
 
+bool select_total(const struct snapshot_family *family, struct snapshot_text name)
+{
+	return family->type == SNAPSHOT_COUNTER && name.len > SELECT_TOTAL_BYTES &&
+	       !memcmp(name.at + name.len - SELECT_TOTAL_BYTES, "_total", SELECT_TOTAL_BYTES);
+}
+
 double select_double(const struct snapshot_family *family, uint64_t bits)
 {
 	double value;

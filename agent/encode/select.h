@@ -6,6 +6,8 @@
 
 #include "agent/encode/encode.h"
 
+enum { SELECT_TOTAL_BYTES = 6 }; /* of "_total" */
+
 /* A family that is hidden, or none of whose series can be seen, is not there at all. */
 static inline bool select_family(const struct snapshot_view *view,
 				 const struct snapshot_family *family)
@@ -27,6 +29,10 @@ static inline bool select_alias(const struct snapshot_family *family, enum encod
 {
 	return names != ENCODE_NAMES_CANONICAL && family->alias;
 }
+
+/* Whether a counter's name ends in _total. Only then can OpenMetrics call it a counter, show its
+ * exemplars and say since when it counts. */
+bool select_total(const struct snapshot_family *family, struct snapshot_text name);
 
 /* Whether the i-th exemplar is to be shown: one is set, names a trace, and lies in its bucket.
  * The last is a rule of the formats, and nothing that a node writes is taken on trust. */

@@ -195,6 +195,22 @@ Test(promproto, carries_classic_buckets_exemplars_and_the_time_of_creation)
 	snapshot_free(s);
 }
 
+Test(promproto, shows_no_exemplar_on_an_alias_that_openmetrics_calls_unknown)
+{
+	struct snapshot *s = snapshot_new();
+	const struct snapshot_family spec = {
+		.name = "x_total", .alias = "x_failed", .type = SNAPSHOT_COUNTER};
+	uint32_t f, i, n;
+
+	cr_assert_eq(snapshot_family(s, &spec, &f), 0);
+	cr_assert_eq(snapshot_series(s, f, NULL, 0, false, true, &i), 0);
+	*snapshot_exemplars(s, i, &n) = (struct snapshot_exemplar){.set = true, .trace_id = {1}};
+	decode(s, (struct encode_options){.names = ENCODE_NAMES_BOTH});
+	cr_expect_not_null(find("x_total")->metric[0]->counter->exemplar);
+	cr_expect_null(find("x_failed")->metric[0]->counter->exemplar);
+	snapshot_free(s);
+}
+
 Test(promproto, carries_native_buckets_beside_the_classic_ones)
 {
 	struct snapshot *s = fixture_small();

@@ -628,6 +628,10 @@ Test(snapshot, parts_are_summed_under_the_whole_whose_labels_they_carry)
 	snapshot_set_u64(s, series(whole, "method", "C"), 5);
 	snapshot_clamp_subsets(s);
 	cr_expect_eq(get(c), 5);
+	uint32_t late = two_labels(part, "A", "3");
+	snapshot_set_u64(s, late, 50);
+	snapshot_clamp_subsets(s);
+	cr_expect_eq(get(late), 0, "the others hold all ten already");
 }
 
 /* A counter that steps back is a reset to rate(): it would show a burst that never was. */
