@@ -131,7 +131,9 @@ static const struct look {
 } looks[] = {
 	{"live", "ok", "Node is running", "Its process lives and its heartbeat moves."},
 	{"waiting", "warn", "Waiting for the node",
-	 "No node has written this file yet; the agent is ready and takes it up at once."},
+	 "No node has written this file yet. Start the node with this path: the agent takes it up "
+	 "at "
+	 "once."},
 	{"hung", "bad", "Node is hung",
 	 "Its process lives, but its heartbeat stands still. Look at its threads, its disk and its "
 	 "CPU."},

@@ -120,12 +120,14 @@ Test(query, a_scrape_timeout_is_a_plain_positive_number_or_nothing)
 Test(json, foreign_text_and_numbers_are_made_fit)
 {
 	json_t *text = serve_json_text("a\xff\xc3\xa9"), *number = serve_json_number(NAN);
+	json_t *count = serve_json_count(UINT64_MAX);
 
 	cr_expect_str_eq(json_string_value(text), "a?\xc3\xa9");
 	cr_expect(json_is_null(number));
-	cr_expect_eq(json_integer_value(serve_json_count(UINT64_MAX)), INT64_MAX);
+	cr_expect_eq(json_integer_value(count), INT64_MAX);
 	json_decref(text);
 	json_decref(number);
+	json_decref(count);
 }
 
 /* ---- figures and pages --------------------------------------------------------------------------
