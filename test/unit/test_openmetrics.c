@@ -159,6 +159,9 @@ Test(openmetrics, names_a_unit_only_where_the_name_ends_in_it)
 		{"d_duration", "s", SNAPSHOT_GAUGE, NULL},
 		{"seconds", "s", SNAPSHOT_GAUGE, NULL},
 		{"eseconds", "s", SNAPSHOT_GAUGE, NULL},
+		{"milliseconds", "s", SNAPSHOT_GAUGE, NULL},
+		{"_seconds", "s", SNAPSHOT_GAUGE, NULL},
+		{"x_seconds", "s", SNAPSHOT_GAUGE, "# UNIT x_seconds seconds\n"},
 		{"f_seconds_total", "s", SNAPSHOT_GAUGE, NULL},
 		{"g_things", "{thing}", SNAPSHOT_GAUGE, NULL},
 	};

@@ -716,18 +716,26 @@ Test(snapshot, clamping_survives_values_whose_sum_overflows)
 	cr_expect_leq(get(a) + get(b), 5);
 }
 
-Test(snapshot, clamping_needs_a_whole_of_the_same_kind)
+Test(snapshot, clamping_needs_another_family_of_the_same_kind)
 {
-	uint32_t part = subset("a_total", "b"), other = subset("c_total", "nowhere"),
-		 self = subset("d_total", "d_total"), i;
+	const struct snapshot_family in_ns = {
+		.name = "ns_total", .type = SNAPSHOT_COUNTER, .number = SNAPSHOT_NS};
+	uint32_t f, n = 0, parts[5];
 
-	snapshot_set_u64(s, series(family("b", SNAPSHOT_GAUGE), NULL, NULL), 1);
-	i = series(part, NULL, NULL);
-	snapshot_set_u64(s, i, 5);
-	snapshot_set_u64(s, series(other, NULL, NULL), 5);
-	snapshot_set_u64(s, series(self, NULL, NULL), 5);
+	parts[n++] = series(subset("a_total", "gauge"), NULL, NULL);
+	parts[n++] = series(subset("b_total", "nowhere"), NULL, NULL);
+	parts[n++] = series(subset("c_total", "ns_total"), NULL, NULL);
+	f = subset("d_total", "d_total");
+	parts[n++] = series(f, NULL, NULL);
+	parts[n++] = series(f, "k", "v");
+	snapshot_set_u64(s, series(family("gauge", SNAPSHOT_GAUGE), NULL, NULL), 1);
+	cr_assert_eq(snapshot_family(s, &in_ns, &f), 0);
+	snapshot_set_u64(s, series(f, NULL, NULL), 1);
+	for (uint32_t i = 0; i < n; i++)
+		snapshot_set_u64(s, parts[i], 5);
 	snapshot_clamp_subsets(s);
-	cr_expect_eq(get(i), 5);
+	for (uint32_t i = 0; i < n; i++)
+		cr_expect_eq(get(parts[i]), 5, "part %u", i);
 }
 
 Test(snapshot, every_subset_of_the_catalogue_holds_after_clamping)
