@@ -38,8 +38,7 @@ int blix_lane_settle(const struct blix_view *view, uint32_t lane, uint64_t owner
 typedef bool (*blix_lane_is_dead)(void *arg, uint32_t tid);
 uint32_t blix_lane_reclaim_dead(const struct blix_view *view, blix_lane_is_dead is_dead, void *arg);
 
-/* ---- lane 0
- * -------------------------------------------------------------------------------------- */
+/* ---- lane 0 --------------------------------------------------------------------------------- */
 
 /* The process's one writer of lane 0's ring; valid only while locked. */
 struct blix_lane_shared {

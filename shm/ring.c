@@ -76,7 +76,7 @@ static bool is_sound(uint64_t head, uint64_t pos, uint64_t tail, uint64_t capaci
 	return head_type(head) == BLIX_REC_PAD || size >= sizeof(struct blix_record);
 }
 
-/* ---- writer ---------------------------------------------------------------------------------- */
+/* ---- writer --------------------------------------------------------------------------------- */
 
 static void futex_wake(uint32_t *word)
 {
@@ -189,7 +189,7 @@ static int admit(struct blix_ring_writer *writer, const struct blix_ring_entry *
 	refresh_head(writer);
 	if (!listening)
 		return BLIX_DROP_NONE;
-	if (!(entry->flags & BLIX_REC_PRIORITY) && unread(writer) > level)
+	if (unread(writer) > level) /* never true of an important record: its level is all of it */
 		return BLIX_DROP_SHED;
 	if (unread(writer) + need > writer->capacity)
 		return BLIX_DROP_FULL;
@@ -284,7 +284,7 @@ void blix_ring_count_drop(const struct blix_view *view, uint32_t lane, enum blix
 		blix_store_release(count, blix_load_relaxed(count) + 1);
 }
 
-/* ---- reader ---------------------------------------------------------------------------------- */
+/* ---- reader --------------------------------------------------------------------------------- */
 
 void blix_ring_reader_init(struct blix_ring_reader *reader, const struct blix_view *view,
 			   uint32_t lane)

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 #define BLIX_DROP_NONE (-1) /* the record was committed */
 
@@ -71,7 +71,7 @@ static inline enum blix_drop_kind blix_ring_drop_kind(uint16_t type)
 	return type == BLIX_REC_SPAN ? BLIX_DROP_SPAN : BLIX_DROP_LOG;
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 enum {
 	BLIX_RING_CORRUPT_MAX = 3,  /* damaged places until the lane is left alone */

@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define NO_POSITION UINT64_MAX
-
 enum {
 	STATE_BITS = 8,
 	HEAD_WORDS = offsetof(struct blix_span_slot, data) / 8,
@@ -40,7 +38,7 @@ static unsigned int ctl_state(uint64_t ctl)
 	return ctl & ((1u << STATE_BITS) - 1);
 }
 
-/* ---- begin ----------------------------------------------------------------------------------- */
+/* ---- begin ---------------------------------------------------------------------------------- */
 
 /* FREE -> FILLING. Slots of lane 0 have many takers; those of other lanes only their owner. */
 static bool take(struct blix_span_slot *slot, uint32_t lane, uint64_t *ret_gen)
@@ -102,7 +100,6 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 	fill.slot.kind = head->kind;
 	fill.slot.tid = head->tid;
 	fill.slot.trace_flags = head->trace_flags;
-	fill.slot.end_pos = NO_POSITION;
 
 	struct blix_span_slot *slot = blix_view_slot(view, ref.lane, ref.slot);
 
@@ -114,8 +111,7 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 	return 0;
 }
 
-/* ---- end ---------------------------------------------------------------------------------------
- */
+/* ---- end ------------------------------------------------------------------------------------ */
 
 struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_slot_ref ref)
 {
@@ -203,7 +199,7 @@ int blix_slot_end_shared(const struct blix_view *view, struct blix_slot_ref ref,
 	return ret;
 }
 
-/* ---- after a death --------------------------------------------------------------------------- */
+/* ---- after a death -------------------------------------------------------------------------- */
 
 enum outcome { UNFINISHED, DONE, INVALID };
 

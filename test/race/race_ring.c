@@ -23,7 +23,7 @@ enum {
 	LANES = 3,
 	SLOTS = 8,
 	SPANS = 100000, /* of each writer */
-	CHURN = 64,    /* spans between two changes of lane */
+	CHURN = 64,	/* spans between two changes of lane */
 };
 
 static struct tiny_file file;
@@ -47,8 +47,7 @@ static bool writers_run(void)
 	return blix_load_acquire(&writers_left) > 0;
 }
 
-/* ---- writers
- * -------------------------------------------------------------------------------------- */
+/* ---- writers -------------------------------------------------------------------------------- */
 
 struct writer {
 	uint32_t index;
@@ -128,8 +127,7 @@ static void *write_spans(void *arg)
 	return NULL;
 }
 
-/* ---- readers
- * --------------------------------------------------------------------------------------- */
+/* ---- readers -------------------------------------------------------------------------------- */
 
 /* All there is in one lane. */
 static void read_lane(struct blix_ring_reader *reader)

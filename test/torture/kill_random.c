@@ -85,8 +85,7 @@ static uint64_t random_below(uint64_t n)
 	return tiny_hash(random_state) % n;
 }
 
-/* ---- the node
- * ------------------------------------------------------------------------------------- */
+/* ---- the node ------------------------------------------------------------------------------- */
 
 static bool listening;
 static struct blix_lane_shared shared;
@@ -263,8 +262,7 @@ static void node(void)
 	}
 }
 
-/* ---- agent, second reader, recovery
- * ------------------------------------------------------------------ */
+/* ---- agent, second reader, recovery --------------------------------------------------------- */
 
 static bool id_is_valid(uint64_t id)
 {
@@ -418,8 +416,7 @@ static void recovery_whole(void)
 	recovery(seen->crashed);
 }
 
-/* ---- a round
- * -------------------------------------------------------------------------------------------- */
+/* ---- a round -------------------------------------------------------------------------------- */
 
 struct totals {
 	uint64_t rounds, node_kills, agent_kills, agent_freezes, recovery_kills;
@@ -528,8 +525,7 @@ static void run_round(int mode)
 	recover_with_kills();
 }
 
-/* ---- the comparison
- * ----------------------------------------------------------------------------------- */
+/* ---- the comparison ------------------------------------------------------------------------- */
 
 struct account {
 	uint64_t begun, ended, delivered, crashed, crashed_ending;

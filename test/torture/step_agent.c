@@ -35,8 +35,7 @@ static uint32_t n_written; /* before the agent came */
 static uint64_t true_lost; /* of those, by the time it came */
 static uint64_t judged, bad;
 
-/* ---- the agent (child, and its successors in the parent)
- * ------------------------------------------ */
+/* ---- the agent (child, and its successors in the parent) ------------------------------------ */
 
 /* Deliver up to `max` records. The stepped agent does not check them: that would be nine tenths of
  * its instructions, and its successors check the same records. */
@@ -73,8 +72,7 @@ static void agent(void *arg)
 		blix_ring_ack(&file.view, LANE, reader.pos, reader.expect, reader.lost);
 }
 
-/* ---- the judge
- * --------------------------------------------------------------------------------------- */
+/* ---- the judge ------------------------------------------------------------------------------ */
 
 static void report(const char *what, const char *wrong, uint64_t number)
 {
@@ -141,8 +139,7 @@ static bool stopped(void *arg)
 	return bad < BAD_MAX;
 }
 
-/* ---- the rings
- * ------------------------------------------------------------------------------------------ */
+/* ---- the rings ------------------------------------------------------------------------------ */
 
 /* Write records until there are `n`; nobody listens. */
 static void write_up_to(uint32_t n)

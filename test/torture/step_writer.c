@@ -53,8 +53,7 @@ struct truth {
 static struct tiny_file file;
 static struct truth *truth;
 
-/* ---- the script (child) ------------------------------------------------------------------------
- */
+/* ---- the script (child) --------------------------------------------------------------------- */
 
 struct actor {
 	uint32_t tid;
@@ -272,8 +271,7 @@ static void script(void *arg)
 	script_lanes();
 }
 
-/* ---- the judge (parent)
- * -------------------------------------------------------------------------- */
+/* ---- the judge (parent) --------------------------------------------------------------------- */
 
 static struct blix_view copy; /* what is judged */
 static struct truth known;

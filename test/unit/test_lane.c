@@ -191,8 +191,7 @@ Test(lane, lanes_with_the_claimers_own_id_are_settled_first)
 	cr_assert_eq(owner(0), word(0, 1));
 }
 
-/* ---- lane 0
- * ---------------------------------------------------------------------------------------- */
+/* ---- lane 0 --------------------------------------------------------------------------------- */
 
 static void write_shared(struct blix_lane_shared *shared, uint64_t id)
 {
@@ -236,8 +235,7 @@ Test(lane, after_a_dead_holder_the_writer_is_read_from_the_file_again)
 	cr_assert_eq(shared.writer.tail, blix_view_ring(&file.view, 0)->tail);
 }
 
-/* ---- many threads
- * ------------------------------------------------------------------------------------ */
+/* ---- many threads --------------------------------------------------------------------------- */
 
 enum { THREADS = 8, ROUNDS = 2000 };
 

@@ -96,7 +96,7 @@ static void acknowledge(const struct blix_ring_reader *reader)
 	blix_ring_ack(&file.view, LANE, reader->pos, reader->expect, reader->lost);
 }
 
-/* ---- writing and reading back ---------------------------------------------------------------- */
+/* ---- writing and reading back --------------------------------------------------------------- */
 
 Test(ring, records_come_out_as_they_went_in)
 {
@@ -187,25 +187,28 @@ Test(ring, an_empty_body_is_a_record)
 
 Test(ring, a_new_owner_continues_the_numbers)
 {
+	uint64_t words[TINY_BODY_WORDS_MAX];
 	struct blix_ring_reader reader = resumed();
 
-	for (int i = 0; i < 500; i++) {
+	/* Sizes of all kinds, so that the walk meets pads. */
+	for (uint64_t id = 0; id < 2000; id++) {
+		struct blix_ring_entry entry = tiny_entry(id, BLIX_REC_SPAN, 0, words);
 		struct blix_ring_writer successor;
 
-		write_n(1 + (uint32_t)i % 7);
+		cr_assert_eq(blix_ring_write(&writer, &entry, false), BLIX_DROP_NONE);
 		cr_assert_eq(blix_ring_writer_init(&successor, &file.view, LANE), 0);
-		cr_assert_eq(successor.seq, writer.seq);
+		cr_assert_eq(successor.seq, id + 1);
 		cr_assert_eq(successor.tail, writer.tail);
 		cr_assert_eq(successor.floor, writer.floor);
-		writer = successor;
+		if (id % 7 == 0)
+			writer = successor;
 		drain(&reader);
 	}
 	cr_assert_eq(reader.lost, 0);
-	cr_assert_eq(reader.delivered, writer.seq);
+	cr_assert_eq(reader.delivered, 2000);
 }
 
-/* ---- room
- * ---------------------------------------------------------------------------------------- */
+/* ---- room ----------------------------------------------------------------------------------- */
 
 Test(ring, while_nobody_listens_it_holds_the_newest_and_loss_is_exact)
 {
@@ -364,8 +367,20 @@ Test(ring, a_new_owner_of_a_damaged_ring_gets_a_writer_that_refuses)
 	}
 }
 
-/* ---- waking
- * ---------------------------------------------------------------------------------------- */
+Test(ring, a_new_owner_checks_the_positions_even_if_every_record_is_sound)
+{
+	write_n(CAP / SMALL);
+	ring->tail = CAP + SMALL; /* more than the ring holds */
+	cr_assert_eq(blix_ring_writer_init(&writer, &file.view, LANE), -EILSEQ);
+
+	*word_at(0) = (SMALL | (uint64_t)BLIX_REC_SPAN << 32) << 32;
+	*word_at(8) = (SMALL | (uint64_t)BLIX_REC_SPAN << 32) >> 32;
+	ring->floor = 4;
+	ring->tail = 4 + SMALL;
+	cr_assert_eq(blix_ring_writer_init(&writer, &file.view, LANE), -EILSEQ, "misaligned");
+}
+
+/* ---- waking --------------------------------------------------------------------------------- */
 
 static int wakes;
 
@@ -443,13 +458,13 @@ Test(ring, the_wake_reaches_a_thread_that_waits_on_the_futex, .timeout = 30)
 	cr_assert_eq(pthread_create(&waiter, NULL, wait_for_wake, armed), 0);
 	errno = EXDEV;
 	write_n(CAP / 4 / SMALL + 1);
+	writer.wake(NULL); /* a wake that fails */
 	cr_assert_eq(errno, EXDEV, "recording leaves errno alone");
 	cr_assert_eq(pthread_join(waiter, &woken), 0);
 	cr_assert_not_null(woken);
 }
 
-/* ---- reading what is not there, not true or not sane
- * -------------------------------------------------- */
+/* ---- reading what is not there, not true or not sane ---------------------------------------- */
 
 Test(ring, a_reader_without_a_past_counts_no_loss_before_it_came)
 {
@@ -507,6 +522,35 @@ Test(ring, each_damaged_header_is_found_and_skipped_to_the_tail)
 		cr_assert_eq(next(&reader), SMALL / 8, "the lane goes on");
 		cr_assert_eq(reader.lost, 3 * (i + 1), "and what was skipped is known by seq");
 		acknowledge(&reader);
+	}
+}
+
+Test(ring, a_damaged_size_is_damage_even_where_there_is_room_for_it)
+{
+	static const struct {
+		uint64_t size, type;
+	} bad[] = {
+		{0, BLIX_REC_PAD},
+		{4, BLIX_REC_PAD},
+		{12, BLIX_REC_PAD},
+		{CAP / 8 + 8, BLIX_REC_PAD},
+		{CAP / 8 + 8, BLIX_REC_SPAN},
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct blix_ring_reader reader;
+		uint64_t pos = ring->tail;
+
+		write_n(CAP / 8 / SMALL + 1);
+		blix_ring_reader_init(&reader, &file.view, LANE);
+		reader.pos = pos;
+		*word_at(pos) = bad[i].size | bad[i].type << 32;
+		/* Behind a size of 12 lies what would be a record, were it aligned. */
+		*word_at(pos + 8) = UINT64_C(24) << 32;
+		*word_at(pos + 16) = BLIX_REC_SPAN;
+		cr_assert_eq(next(&reader), -EILSEQ, "case %zu", i);
+		cr_assert_eq(reader.pos, ring->tail);
+		*word_at(pos) = SMALL | (uint64_t)BLIX_REC_SPAN << 32;
 	}
 }
 
@@ -613,6 +657,19 @@ Test(ring, a_gap_its_bytes_cannot_have_held_is_not_counted_as_loss)
 	cr_assert_eq(reader.implausible, 1);
 }
 
+Test(ring, a_gap_is_measured_from_the_last_record_read)
+{
+	struct blix_ring_reader reader = resumed();
+
+	write_n(20);
+	drain(&reader);
+	write_n(1);
+	*(word_at(ring->tail - SMALL) + 1) += 1; /* one lost, in no bytes at all */
+	cr_assert_eq(drain(&reader), 1);
+	cr_assert_eq(reader.implausible, 1);
+	cr_assert_eq(reader.lost, 0);
+}
+
 Test(ring, a_ring_of_nothing_but_pads_is_left_after_bounded_work)
 {
 	struct blix_ring_reader reader = resumed();
@@ -626,8 +683,7 @@ Test(ring, a_ring_of_nothing_but_pads_is_left_after_bounded_work)
 	cr_assert_eq(next(&reader), 0);
 }
 
-/* ---- acknowledgement
- * ------------------------------------------------------------------------------------ */
+/* ---- acknowledgement ------------------------------------------------------------------------ */
 
 Test(ring, a_reader_resumes_where_the_last_one_acknowledged)
 {
@@ -719,6 +775,9 @@ Test(ring, the_selector_is_taken_modulo_two)
 	consumer->sel = UINT32_MAX;
 	reader = resumed();
 	cr_assert_eq(reader.pos, 4 * SMALL);
+	while (write_small(BLIX_REC_SPAN, BLIX_REC_PRIORITY, true) == BLIX_DROP_NONE)
+		continue;
+	cr_assert_eq(ring->floor, 4 * SMALL, "by the writer as well");
 	blix_ring_ack(&file.view, LANE, 5 * SMALL, 5, 0);
 	cr_assert_eq(consumer->sel, 0);
 	cr_assert_eq(consumer->ack[0].head, 5 * SMALL);
@@ -736,8 +795,7 @@ Test(ring, a_view_without_writable_consumer_pages_reads_the_acknowledgement)
 	cr_assert_eq(reader.pos, 4 * SMALL);
 }
 
-/* ---- counting and measuring
- * --------------------------------------------------------------------------- */
+/* ---- counting and measuring ----------------------------------------------------------------- */
 
 Test(ring, drops_are_counted_by_kind_and_reason)
 {

@@ -88,8 +88,7 @@ static struct found recover(void)
 	return found;
 }
 
-/* ---- begin and end ------------------------------------------------------------------------------
- */
+/* ---- begin and end -------------------------------------------------------------------------- */
 
 Test(slot, a_span_lives_in_its_slot_until_its_record_is_in_the_ring)
 {
@@ -157,7 +156,8 @@ Test(slot, ending_twice_or_with_a_foreign_reference_does_nothing_but_count)
 		{.lane = 1, .slot = SLOTS, .gen = 1},
 		{.lane = 0, .slot = SLOTS + SLOTS0, .gen = 1},
 		{.lane = 1, .slot = ref.slot, .gen = ref.gen + 1},
-		{.lane = UINT32_MAX, .slot = UINT32_MAX, .gen = UINT64_MAX},
+		{.lane = UINT32_MAX, .slot = 0, .gen = 1},
+		{.lane = 1, .slot = UINT32_MAX, .gen = UINT64_MAX},
 		{0},
 	};
 	const size_t n = sizeof(foreign) / sizeof(foreign[0]);
@@ -228,8 +228,7 @@ Test(slot, a_busy_lane_0_costs_the_span_and_is_counted)
 		     "the holder still holds it");
 }
 
-/* ---- after a death
- * ---------------------------------------------------------------------------------- */
+/* ---- after a death -------------------------------------------------------------------------- */
 
 /* One span in each way to die: 1 open, 2 ending before and 3 after its record, 4 dropping before
  * and 5 after the count, 6 filling, 7 free. All on the ring of lane 1. */
