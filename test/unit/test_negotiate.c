@@ -60,6 +60,7 @@ static const struct {
 	{OM_1 ";q=1.000," PROTOBUF, ENCODE_OPENMETRICS},
 	{OM_1 ";q=1.5," TEXT ";q=0.1", ENCODE_OPENMETRICS},
 	{OM_1 ";q=2," TEXT ";q=0.1", ENCODE_TEXT},
+	{OM_1 ";q=105," TEXT ";q=0.1", ENCODE_TEXT},
 	{OM_1 ";q=high," TEXT ";q=0.1", ENCODE_TEXT},
 	{OM_1 ";q=-1," TEXT ";q=0.1", ENCODE_TEXT},
 	{OM_1 ";q=," TEXT ";q=0.1", ENCODE_TEXT},
