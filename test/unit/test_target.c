@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -680,9 +681,34 @@ Test(target, a_restarted_agent_serves_the_same_final_values_for_the_rest_of_the_
 	cr_expect_eq(value(target, COUNTER, "CreateVm"), 5u);
 	cr_expect(!is_shown(target_collect(target), GAUGE, NULL));
 	EVENTUALLY(target, st.file == TARGET_FILE_DETACHED);
-	target = target_free(target);
-	target = start(10, 4);
+}
+
+/* The end is noted in the file, in a clock that the next agent shares. */
+static void note_end(uint64_t mono_ns_of_end)
+{
+	char reason[BLIX_REASON_MAX];
+
+	cr_assert_eq(
+		blix_map_open(path, &(struct blix_map_options){.consumer = true}, &map, reason), 0,
+		"%s", reason);
+	blix_view_consumer(blix_map_view(map))->exit_ns = mono_ns_of_end;
+	blix_map_close(map);
+}
+
+Test(target, the_linger_time_counts_from_the_end_and_not_from_the_agents_start)
+{
+	file = make_node(5);
+	shm_file_abandon(file);
+	note_end(mono_ns() - 100 * UINT64_C(1000000000));
+	target = start(10, 60);
 	EVENTUALLY(target, st.file == TARGET_FILE_DETACHED && st.node == TARGET_NODE_DEAD);
+	target = target_free(target);
+	target = start(10, 600);
+	EVENTUALLY(target, st.file == TARGET_FILE_LINGERING);
+	target = target_free(target);
+	note_end(UINT64_MAX); /* a hostile time counts as now */
+	target = start(10, 600);
+	EVENTUALLY(target, st.file == TARGET_FILE_LINGERING);
 }
 
 Test(target, a_still_heart_is_hung_and_a_moving_one_live)
@@ -720,10 +746,15 @@ Test(target, a_stranger_is_refused_and_replaced_by_a_node)
 	cr_expect(state_is(target_collect(target), "waiting"));
 	cr_expect_eq(value(target, "blixard_agent_shm_state", "refused"), 1u);
 	cr_expect(is_shown(target_collect(target), "blixard_host_memory_total_bytes", NULL));
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	char event[4096];
 	lines = 0;
+	cr_assert_geq(inotify_add_watch(fd, path, IN_OPEN), 0);
 	for (int i = 0; i < 300; i++)
 		turn_once();
-	cr_expect_eq(lines, 0, "not looked at again while it is the same");
+	cr_expect_eq(lines, 0);
+	cr_expect_eq(read(fd, event, sizeof(event)), -1, "opened again although it is the same");
+	close(fd);
 	unlink(path);
 	EVENTUALLY(target, st.file == TARGET_FILE_WAITING);
 	file = make_node(1);
@@ -767,10 +798,13 @@ Test(target, a_stranger_beside_a_living_node_does_not_end_its_service)
 	snprintf(aside, sizeof(aside), "%s.away", path);
 	cr_assert_eq(rename(path, aside), 0);
 	write_file("squatter", 8);
+	lines = 0;
 	for (int i = 0; i < 300; i++) {
 		shm_file_beat(file);
 		turn_once();
 	}
+	cr_expect_eq(lines, 0, "no state changed: %s", last_line);
+	cr_expect_not_null(strstr(last_line, "something else"), "but it is said: %s", last_line);
 	EVENTUALLY(target, st.node_up);
 	cr_expect_eq(value(target, COUNTER, "CreateVm"), 5u);
 	unlink(aside);
