@@ -217,7 +217,7 @@ enum encode_format encode_negotiate(const char *accept)
 {
 	struct cursor c = cursor_of(accept);
 	struct choice named[ENCODE_FORMATS], covered[ENCODE_FORMATS];
-	struct choice best = {0, 0};
+	struct choice best = {0, 0}; /* so that a weight of 0 is never better */
 	enum encode_format format = ENCODE_TEXT;
 	struct element e;
 
@@ -236,7 +236,7 @@ enum encode_format encode_negotiate(const char *accept)
 	for (int i = 0; i < ENCODE_FORMATS; i++) {
 		struct choice choice = named[i].weight == UNNAMED ? covered[i] : named[i];
 
-		if (choice.weight > 0 && better(choice, best)) {
+		if (better(choice, best)) {
 			best = choice;
 			format = (enum encode_format)i;
 		}

@@ -255,8 +255,6 @@ static bool are_bounds(const struct snapshot_bounds *bounds)
 		if (!isfinite(bounds->value[i]) ||
 		    (i > 0 && bounds->value[i] <= bounds->value[i - 1]))
 			return false;
-		if (!memchr(bounds->le[i], '\0', sizeof(bounds->le[i])))
-			return false;
 	}
 	return true;
 }
@@ -321,8 +319,7 @@ static int copy_bounds(struct snapshot *s, const struct snapshot_bounds *bounds,
 		const char *text = "+Inf";
 
 		if (i < bounds->n) {
-			if (!copy->le[i][0])
-				*number_put_le(copy->le[i], copy->value[i]) = '\0';
+			*number_put_le(copy->le[i], copy->value[i]) = '\0';
 			text = copy->le[i];
 		}
 		le[i].at = at;
@@ -699,8 +696,9 @@ int snapshot_series(struct snapshot *s, uint32_t family, const struct snapshot_l
 	hash = hash_labels(s, family, &set);
 	place = find_series(s, hash, family, &set);
 	if (!*place) {
-		series.has_exponential =
-			exponential && s->families[family].type == SNAPSHOT_HISTOGRAM;
+		series.has_exponential = exponential &&
+					 s->families[family].type == SNAPSHOT_HISTOGRAM &&
+					 s->families[family].number == SNAPSHOT_NS;
 		err = add_series(s, series, &set, exemplars, hash);
 		if (err)
 			return refuse(s, err);

@@ -44,7 +44,7 @@ enum snapshot_number {
 	SNAPSHOT_NS,  /* u64 nanoseconds (i64 in a gauge), shown in seconds, exactly */
 };
 
-/* Bucket bounds as encoders need them: ascending, finite. An empty `le` is filled in. */
+/* Bucket bounds as encoders need them: ascending, finite. The snapshot spells `le` itself. */
 struct snapshot_bounds {
 	uint32_t n;
 	double value[BLIX_BOUNDS_MAX]; /* upper-inclusive, in the unit of the name */
@@ -124,7 +124,8 @@ void snapshot_reset(struct snapshot *s);
 int snapshot_family(struct snapshot *s, const struct snapshot_family *spec, uint32_t *ret_family);
 
 /* Add a series, or find the one with the same label values, in whatever order. Label names must be
- * unique within it. A label with an empty value is no label (so Prometheus reads it).
+ * unique within it. A label with an empty value is no label (so Prometheus reads it). `exponential`
+ * counts for histograms in nanoseconds alone, because the grid is one of seconds.
  * 0; -EINVAL a label name is malformed, duplicate, or reserved (le, quantile, __*), or the family
  * does not exist; -ENOSPC a limit, also of the length of a value; -ENOMEM. */
 int snapshot_series(struct snapshot *s, uint32_t family, const struct snapshot_label *labels,
