@@ -141,8 +141,7 @@ static int copy_parts(struct blix_map *map, const char *path, char *reason)
 	if (err || !map->resource)
 		return blix_map_refuse(reason, err ? err : -ENOMEM, "%s: no memory to read it",
 				       path);
-	if (v->resource_off + padded <= v->size)
-		blix_map_copy_words(map->resource, v->base + v->resource_off, padded);
+	blix_map_copy_words(map->resource, v->base + v->resource_off, padded);
 	/* What is malformed is counted; it is no reason to refuse the rest. */
 	(void)blix_map_registry_load(&map->registry, v);
 	if (blix_map_poisoned(map))

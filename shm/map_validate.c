@@ -373,6 +373,8 @@ static int take_tables(const struct judge *j, struct blix_view *v)
 	if (v->resource_len > BLIX_CAP_RESOURCE_BYTES)
 		return malformed_section(j, BLIX_SEC_RESOURCE,
 					 "is larger than this reader accepts");
+	if (v->resource_off + v->resource_len + 7 > j->bytes) /* it is copied in whole words */
+		return malformed_section(j, BLIX_SEC_RESOURCE, "reaches the end of the file");
 	return 0;
 }
 

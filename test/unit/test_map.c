@@ -370,6 +370,7 @@ Test(map_open, impossible_toc_entries_are_eproto)
 		TRY(off, UINT64_MAX - 65535); /* off + len overflows */
 		TRY(len, file->view.size);    /* beyond the end */
 		TRY(len, UINT64_MAX);
+		TRY(len, file->view.size - toc->off + 1);
 		TRY(type, types[i] == BLIX_SEC_STRINGS ? BLIX_SEC_METRICS : BLIX_SEC_STRINGS);
 		if (types[i] == BLIX_SEC_STRINGS)
 			continue;
@@ -379,6 +380,71 @@ Test(map_open, impossible_toc_entries_are_eproto)
 		TRY(len, (uint64_t)toc->count * toc->stride - 1);
 	}
 	blix_map_close(open_map());
+}
+
+Test(map_open, sections_larger_than_a_reader_takes_are_eproto)
+{
+	const uint64_t end = 64u << 20;
+
+	/* Behind all else, so that only the size can be wrong. */
+	cr_assert_eq(truncate(path, (off_t)end), 0);
+	blix_view_header(&file->view)->file_size = end;
+	shm_file_reseal(file);
+	toc = shm_file_toc(file, BLIX_SEC_STRINGS);
+	toc->off = file->view.size;
+	toc->len = BLIX_CAP_STRINGS_BYTES;
+	blix_map_close(open_map());
+	good_entry = *toc;
+	TRY(len, BLIX_CAP_STRINGS_BYTES + 8);
+	toc = shm_file_toc(file, BLIX_SEC_RESOURCE);
+	toc->off = end - 65536 - 64;
+	toc->len = BLIX_CAP_RESOURCE_BYTES;
+	blix_map_close(open_map());
+	good_entry = *toc;
+	TRY(len, BLIX_CAP_RESOURCE_BYTES + 1);
+	TRY(off, end - 65536);
+}
+
+Test(map_open, elements_without_size_are_counted_all_the_same)
+{
+	toc = shm_file_toc(file, BLIX_SEC_METRICS);
+	toc->stride = 0;
+	toc->count = BLIX_CAP_METRICS;
+	blix_map_close(open_map());
+	good_entry = *toc;
+	TRY(count, BLIX_CAP_METRICS + 1);
+	TRY(count, UINT32_MAX);
+}
+
+Test(map_open, consumer_section_must_hold_all_lanes)
+{
+	shm_file_toc(file, BLIX_SEC_CONTROL)->type = 999;
+	toc = shm_file_toc(file, BLIX_SEC_CONSUMER);
+	toc->len = sizeof(struct blix_consumer) + 2 * sizeof(struct blix_consumer_lane);
+	blix_map_close(open_map());
+	good_entry = *toc;
+	TRY(len, toc->len - 1);
+	TRY(count, 1);
+}
+
+Test(map_open, toc_may_be_anywhere_but_in_a_section)
+{
+	struct blix_header *h = blix_view_header(&file->view);
+	uint8_t *old_toc = file->view.base + h->toc_off;
+	size_t len = h->toc_count * h->toc_stride;
+	struct blix_map *map = NULL;
+
+	toc = shm_file_toc(file, BLIX_SEC_STRINGS);
+	toc->len = 4096; /* of 16384 */
+	h->toc_off = (uint32_t)toc->off + 4096;
+	memcpy(file->view.base + h->toc_off, old_toc, len);
+	shm_file_reseal(file);
+	blix_map_close(open_map());
+	h->toc_off -= 64;
+	memcpy(file->view.base + h->toc_off, old_toc, len);
+	shm_file_reseal(file);
+	cr_expect_eq(blix_map_open(path, &(struct blix_map_options){0}, &map, reason), -EPROTO);
+	cr_expect_not_null(strstr(reason, "table of contents"), "%s", reason);
 }
 
 Test(map_open, overlapping_sections_are_eproto)
@@ -615,9 +681,11 @@ Test(map_live, cells_add_up_over_used_lanes_and_lane_0)
 	blix_map_sum_cells(map, sums, 8);
 	cr_expect_eq(sums[cell], 1005);
 	memset(sums, 0xee, sizeof(sums));
-	blix_map_sum_cells(map, sums, 600); /* the lane has 512 */
+	blix_view_ring(&file->view, 0)->tail = 77; /* right behind the 512 cells of a lane */
+	blix_map_sum_cells(map, sums, 600);
 	cr_expect_eq(sums[cell], 1005);
 	cr_expect_eq(sums[511], 0);
+	cr_expect_eq(sums[512], 0);
 	cr_expect_eq(sums[599], 0);
 	blix_map_close(map);
 }
@@ -652,6 +720,7 @@ Test(map_live, gauges_lanes_and_drops)
 	struct blix_map_lanes lanes;
 
 	blix_view_gauges(&file->view)[63] = 12;
+	blix_view_gauges(&file->view)[64] = 13; /* an exemplar, by now */
 	cr_expect_eq(blix_map_gauge(map, 63), 12);
 	cr_expect_eq(blix_map_gauge(map, 64), 0);
 	cr_expect_eq(blix_map_gauge(map, UINT32_MAX), 0);

@@ -295,15 +295,22 @@ static void expect_metric_rejected(void (*damage)(struct blix_metric_desc *d), c
 	cr_expect_not_null(blix_map_series(map, series + 1), "%s", what);
 }
 
-#define METRIC_DAMAGE(name, statement)                                                             \
+#define METRIC_DAMAGE(name, ...)                                                                   \
 	static void name(struct blix_metric_desc *d)                                               \
 	{                                                                                          \
-		statement;                                                                         \
+		__VA_ARGS__;                                                                       \
 	}
 
 METRIC_DAMAGE(kind_zero, d->kind = 0)
 METRIC_DAMAGE(kind_unknown, d->kind = 6)
 METRIC_DAMAGE(too_many_keys, d->n_label_keys = 9)
+METRIC_DAMAGE(nine_good_keys, {
+	const char *const names[8] = {"k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"};
+
+	for (int i = 0; i < 8; i++)
+		d->label_key_ids[i] = shm_file_string(file, names[i]);
+	d->n_label_keys = 9; /* the ninth would be layout_id: string 0, a name */
+})
 METRIC_DAMAGE(name_beyond_strings, d->name_id = file->next_string / 8)
 METRIC_DAMAGE(name_beyond_table, d->name_id = BLIX_NO_ID)
 METRIC_DAMAGE(name_overflows, d->name_id = UINT32_MAX / 8 + 1)
@@ -333,6 +340,7 @@ Test(registry, malformed_metric_is_skipped_with_its_series_and_nothing_else)
 	TRY(kind_zero);
 	TRY(kind_unknown);
 	TRY(too_many_keys);
+	TRY(nine_good_keys);
 	TRY(name_beyond_strings);
 	TRY(name_beyond_table);
 	TRY(name_overflows);
@@ -381,6 +389,10 @@ Test(registry, layouts_must_ascend_and_fit)
 		file->layouts[0].bounds[i] = i;
 	open_map();
 	cr_expect_not_null(blix_map_metric(map, m));
+	file->layouts[0].rsv_tail[0] = 99; /* would ascend */
+	file->layouts[0].n_bounds = 25;
+	open_map();
+	cr_expect_null(blix_map_metric(map, m));
 }
 
 static uint32_t sample_names_clash(const char *first, enum blix_kind first_kind, const char *second,
@@ -463,10 +475,10 @@ static void expect_series_rejected(enum blix_kind kind, void (*damage)(struct bl
 	cr_expect_not_null(blix_map_series(map, LAST), "%s", what);
 }
 
-#define SERIES_DAMAGE(name, statement)                                                             \
+#define SERIES_DAMAGE(name, ...)                                                                   \
 	static void name(struct blix_series_desc *d)                                               \
 	{                                                                                          \
-		statement;                                                                         \
+		__VA_ARGS__;                                                                       \
 	}
 
 SERIES_DAMAGE(metric_beyond, d->metric = 1)
@@ -485,6 +497,22 @@ SERIES_DAMAGE(exemplar_of_another, d->exemplar_idx = file->series[FIRST].exempla
 SERIES_DAMAGE(values_of_another, d->label_val_ids[0] = file->series[FIRST].label_val_ids[0])
 SERIES_DAMAGE(value_none, d->label_val_ids[0] = BLIX_NO_ID)
 SERIES_DAMAGE(value_beyond, d->label_val_ids[0] = file->next_string / 8)
+
+static uint8_t *string_at(uint32_t id)
+{
+	return file->view.base + file->view.strings_off + (uint64_t)id * 8;
+}
+
+SERIES_DAMAGE(value_with_nul, string_at(d->label_val_ids[0])[3] = '\0')
+SERIES_DAMAGE(value_reaches_beyond_strings, {
+	d->label_val_ids[0] = shm_file_string(file, "the last one");
+	string_at(d->label_val_ids[0])[0] = 40;
+})
+SERIES_DAMAGE(value_reaches_beyond_section, {
+	d->label_val_ids[0] = (uint32_t)file->view.strings_len / 8 - 1;
+	string_at(d->label_val_ids[0])[0] = 7;
+	blix_view_header(&file->view)->reg_strings_len = UINT32_MAX;
+})
 SERIES_DAMAGE(value_not_utf8, d->label_val_ids[0] = shm_file_string(file, "\xc0\x80"))
 
 Test(registry, malformed_series_is_skipped_and_nothing_else)
@@ -507,6 +535,9 @@ Test(registry, malformed_series_is_skipped_and_nothing_else)
 	TRY(BLIX_UPDOWN, value_none);
 	TRY(BLIX_GAUGE, value_beyond);
 	TRY(BLIX_GAUGE, value_not_utf8);
+	TRY(BLIX_GAUGE, value_with_nul);
+	TRY(BLIX_GAUGE, value_reaches_beyond_strings);
+	TRY(BLIX_GAUGE, value_reaches_beyond_section);
 #undef TRY
 }
 
