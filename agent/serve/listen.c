@@ -34,7 +34,8 @@ struct listener {
 	struct address wanted;
 	char wanted_text[ADDRESS_TEXT_MAX];
 	struct address used;
-	char used_text[ADDRESS_TEXT_MAX]; /* "" = not listening */
+	char used_text[ADDRESS_TEXT_MAX]; /* "" = never */
+	bool up;
 	char problem[LISTEN_PROBLEM_MAX];
 	char log_key[LOG_KEY_MAX];
 	struct job *job; /* under way; owned by the disk until its done */
@@ -161,6 +162,7 @@ static void succeed(struct listener *l, uint32_t n_before)
 			 l->wanted_text);
 	http_unlisten(l->options.http, n_before);
 	l->used = l->wanted;
+	l->up = true;
 	snprintf(l->used_text, sizeof(l->used_text), "%s", l->wanted_text);
 	l->problem[0] = '\0';
 	l->retry_s = LISTEN_RETRY_MIN_S;
@@ -217,9 +219,9 @@ static void bind_failed(struct listener *l, int err, const struct listen_address
 	char problem[LISTEN_PROBLEM_MAX];
 
 	/* From 127.0.0.1:8001 to 0.0.0.0:8001: we are in our own way. */
-	if (err == -EADDRINUSE && l->used_text[0] && l->used.port == l->wanted.port) {
+	if (err == -EADDRINUSE && l->up && l->used.port == l->wanted.port) {
 		http_unlisten(l->options.http, http_listening(l->options.http));
-		l->used_text[0] = '\0';
+		l->up = false;
 		bind_all(l, addresses);
 		return;
 	}
@@ -356,7 +358,7 @@ void listener_set(struct listener *l, const struct address *address)
 	l->problem[0] = '\0';
 	log_settled(l->log_key);
 	evtimer_del(l->retry);
-	if (!strcmp(l->wanted_text, l->used_text)) /* back to where it still is */
+	if (l->up && !strcmp(l->wanted_text, l->used_text)) /* back to where it still is */
 		changed(l);
 	else
 		try_now(l);
@@ -369,12 +371,12 @@ void listener_set_problem(struct listener *l, const char *problem)
 
 bool listener_is_up(const struct listener *l)
 {
-	return l->used_text[0] != '\0';
+	return l->up;
 }
 
 const char *listener_address(const struct listener *l)
 {
-	return l->used_text[0] ? l->used_text : l->wanted_text;
+	return l->up ? l->used_text : l->wanted_text;
 }
 
 const char *listener_problem(const struct listener *l)

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -509,6 +510,59 @@ def several_files():
     agent.stop()
 
 
+def unusual_addresses():
+    port = free_port()
+    path = f"{work}/blix7"
+    agent = Agent("--shm", path)
+    node = Node(path, f"127.0.0.1:{port - 1000}")
+    wait_for(lambda: (request(port, "/health") or [0])[0] == 200)
+    node.end(signal.SIGKILL)
+    node = Node(path, f"0.0.0.0:{port - 1000}")
+    check(agent.says(rf"now listening on http://0\.0\.0\.0:{port}/, no longer on 127\.0\.0\.1:{port}"),
+          "the same port on all interfaces: the agent is not in its own way", agent.log())
+    check(request(port, "/live", host="127.0.0.2")[0] == 200, "and it is there")
+    node.end(signal.SIGTERM)
+    agent.stop()
+
+    agent = Agent("--shm", path + "x", "--listen", "no-such-host.invalid:8001")
+    check(agent.says("does not resolve.*--listen", 20) and agent.child.poll() is None,
+          "a name that does not resolve is said", agent.log())
+    agent.stop()
+    agent = Agent("--shm", path + "x", "--listen", "192.0.2.1:8001")
+    check(agent.says("no such address.*0\\.0\\.0\\.0"), "an address of another host is said", agent.log())
+    agent.stop()
+    port = free_port()
+    agent = Agent("--shm", path + "x", "--listen", f"127.0.0.1:{port}", state="/proc/nowhere/state")
+    check(wait_for(lambda: (request(port, "/ready") or [0])[0] == 200), "without a state directory it serves")
+    check(agent.log().count("state directory /proc/nowhere/state") == 1 and status(port)["agent"]["state"]["problem"],
+          "and says that nothing is kept", agent.log())
+    agent.stop()
+
+
+def few_descriptors():
+    port = free_port()
+    agent = Agent("--shm", f"{work}/blix8", "--listen", f"127.0.0.1:{port}")
+    wait_for(lambda: request(port, "/live"))
+    limit = descriptors(agent) + 5
+    resource.prlimit(agent.child.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    many = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+    check(agent.says("cannot accept a connection"), "out of descriptors: it says so", agent.log())
+    before = cpu_seconds(agent)
+    wait_for(lambda: False, 1.5)
+    check(cpu_seconds(agent) - before < 0.5, "and does not spin")
+    for s in many:
+        s.close()
+    check(wait_for(lambda: (request(port, "/live") or [0])[0] == 200, 5), "and accepts again when it can")
+    check(agent.log().count("cannot accept") == 1, "with one line", agent.log())
+    agent.stop()
+
+
+def cpu_seconds(agent):
+    with open(f"/proc/{agent.child.pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # ---- flags, configuration, log --------------------------------------------------------------------
 
 
@@ -603,8 +657,8 @@ def main():
         if not os.access(program, os.X_OK):
             print(f"{program} is missing: make test-programs")
             return 77
-    for part in (states, stranger, requests, taken_port, derived_address, impossible_port, several_files, flags, reload,
-                 full_stderr):
+    for part in (states, stranger, requests, taken_port, derived_address, impossible_port, several_files,
+                 unusual_addresses, few_descriptors, flags, reload, full_stderr):
         print(f"# {part.__name__}", flush=True)
         part()
     print(f"1..{cases}")
