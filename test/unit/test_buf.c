@@ -1,6 +1,7 @@
 /* Goal: a buffer never exceeds its maximum, keeps what it has, and a failed one stays failed.
  * Method: appends around the maximum and around the sizes at which memory is moved. */
 #include "agent/buf.h"
+#include "test/support/scarce_memory.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -118,4 +119,21 @@ Test(buf, room_that_is_not_committed_is_not_content)
 	buf_done(&b);
 	cr_expect_null(b.data);
 	cr_expect_eq(b.capacity, 0);
+}
+
+Test(buf, fails_and_keeps_its_content_when_there_is_no_memory)
+{
+	struct buf b;
+
+	if (!SCARCE_MEMORY_WORKS)
+		cr_skip_test("a sanitizer needs address space without end");
+	buf_init(&b, SIZE_MAX);
+	buf_adds(&b, "abc");
+	scarce_memory_begin(1 << 20);
+	cr_expect_null(buf_room(&b, 1 << 30));
+	scarce_memory_end();
+	cr_expect(b.failed);
+	cr_expect_eq(b.len, 3);
+	cr_expect_arr_eq(b.data, "abc", 3);
+	buf_done(&b);
 }

@@ -2,6 +2,7 @@
  * always gives the same bytes.
  * Method: bodies of all kinds through zlib's own inflate; maxima around the size that is needed. */
 #include "agent/encode/encode.h"
+#include "test/support/scarce_memory.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -140,4 +141,22 @@ Test(gzip, depends_on_nothing_but_the_body)
 	buf_done(&in);
 	buf_done(&one);
 	buf_done(&two);
+}
+
+Test(gzip, says_so_when_there_is_no_memory)
+{
+	struct buf in, out;
+
+	if (!SCARCE_MEMORY_WORKS)
+		cr_skip_test("a sanitizer needs address space without end");
+	fill(&in, 8 << 20, false);
+	buf_init(&out, 1 << 30);
+	scarce_memory_begin(1 << 20);
+	cr_expect_eq(encode_gzip(&in, &out), -ENOMEM);
+	scarce_memory_end();
+	cr_expect_eq(out.len, 0);
+	buf_clear(&out);
+	cr_expect_eq(encode_gzip(&in, &out), 0);
+	buf_done(&in);
+	buf_done(&out);
 }

@@ -5,6 +5,7 @@
 #include "agent/model/snapshot.h"
 #include "shm/buckets.h"
 #include "test/support/model_fixture.h"
+#include "test/support/scarce_memory.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -439,6 +440,43 @@ Test(snapshot, stops_at_the_maximum_of_text)
 	cr_expect_eq(snapshot_refused(s), 1);
 	(void)memcpy(value, "000000", 6);
 	cr_expect_eq(series(f, "k", value), 0, "known ones are still found");
+}
+
+/* Without memory it refuses, and goes on where it was once there is some. */
+Test(snapshot, survives_the_end_of_memory)
+{
+	uint32_t f = family("x", SNAPSHOT_GAUGE), i, n_series = 0, n_families = 1;
+	char text[SNAPSHOT_VALUE_BYTES_MAX + 1];
+	int err = 0;
+
+	if (!SCARCE_MEMORY_WORKS)
+		cr_skip_test("a sanitizer needs address space without end");
+	memset(text, 'v', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	scarce_memory_begin(4 << 20);
+	for (; !err && n_series < SNAPSHOT_SERIES_MAX; n_series += !err) {
+		(void)snprintf(text, sizeof(text), "%06u", n_series);
+		text[6] = 'v';
+		err = add_one_label(f, "k", text, &i);
+	}
+	cr_expect_eq(err, -ENOMEM);
+	for (err = 0; !err && n_families < SNAPSHOT_FAMILIES_MAX; n_families += !err) {
+		(void)snprintf(text, sizeof(text), "f%06u", n_families);
+		text[7] = 'v';
+		text[SNAPSHOT_NAME_BYTES_MAX] = '\0';
+		err = add_family(text, SNAPSHOT_GAUGE, &i);
+		text[SNAPSHOT_NAME_BYTES_MAX] = 'v';
+	}
+	cr_expect_eq(err, -ENOMEM);
+	scarce_memory_end();
+	cr_expect_eq(snapshot_family_at(s, f)->n_series, n_series);
+	cr_expect_eq(snapshot_family_count(s), n_families);
+	cr_expect_eq(snapshot_refused(s), 0, "no limit was reached");
+	(void)snprintf(text, sizeof(text), "%06u", 0);
+	text[6] = 'v';
+	cr_expect_eq(series(f, "k", text), 0);
+	cr_expect_eq(series(f, "k", "new"), n_series);
+	cr_expect_eq(family("new", SNAPSHOT_GAUGE), n_families);
 }
 
 /* ---- values -----------------------------------------------------------------------------------
