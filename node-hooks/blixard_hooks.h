@@ -118,8 +118,9 @@ struct blix_identity {
 int blix_open(const char *path, const struct blix_identity *identity);
 
 /* End recording: mark the file CLOSED and let go of it. Late calls of other threads go nowhere.
- * Harmless when nothing is open. Without it, exit(3) marks the file EXITED; a process that ends any
- * other way counts as dead. */
+ * Harmless when nothing is open. The file's address range stays reserved, without memory behind
+ * it. Without this call exit(3) marks the file EXITED; a process that ends any other way counts as
+ * dead. */
 void blix_close(void);
 
 enum blix_status_state {

@@ -124,6 +124,39 @@ static void child_leaves_the_file_alone(void)
 	blix_close();
 }
 
+/* A child of a fork that runs no handlers still maps the parent's file; its ends must not look like
+ * the parent's. */
+static void child_without_handlers_ends_quietly(void)
+{
+	struct blix_map_lanes lanes;
+	struct blix_map_life life;
+	struct blix_map *map;
+	int wait_status;
+	int unclean = 0;
+	pid_t pid;
+
+	open_file();
+	blix_add(counter, 1); /* so that this thread has a lane to give back */
+	map = look();
+	fflush(stdout);
+	for (int way = 0; way < 2; way++) {
+		pid = _Fork();
+		if (pid == 0 && way == 0)
+			exit(0); /* runs the library's destructor */
+		if (pid == 0)
+			pthread_exit(NULL); /* runs the thread's */
+		waitpid(pid, &wait_status, 0);
+		unclean |= wait_status;
+	}
+	blix_map_life(map, &life);
+	blix_map_lanes(map, &lanes);
+	report(unclean == 0 && life.state == BLIX_STATE_LIVE,
+	       "a child without handlers does not mark the file as left");
+	report(lanes.owned == 1, "nor does it give back its parent's lane");
+	blix_map_close(map);
+	blix_close();
+}
+
 static bool lock_is_free(void *map)
 {
 	return blix_map_owner_state(map) == BLIX_OWNER_GONE;
@@ -257,6 +290,7 @@ int main(void)
 	histogram = blix_histogram_of(BLIX_raft_proposal_duration_seconds);
 	lock_falls_with_the_parent();
 	child_leaves_the_file_alone();
+	child_without_handlers_ends_quietly();
 	pthread_atfork(add_in_prepare, add_in_parent,
 		       add_in_child); /* runs outside of the library's */
 	forking_loses_nothing();

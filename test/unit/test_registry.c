@@ -447,6 +447,8 @@ Test(registry, a_second_file_gets_everything_and_the_first_nothing_more)
 	cr_assert_eq(blix_registry_attach(&r, &two), 0);
 	cr_expect_eq(blix_view_header(&two)->reg_series, 3u);
 	cr_expect_eq(series_in(&two, 1)->first_cell, s.first_cell, "handles stay good");
+	cr_expect_str_eq(string_in(&two, series_in(&two, 1)->label_val_ids[0]), "x");
+	cr_expect_str_eq(string_in(&two, series_in(&two, 2)->label_val_ids[0]), "y");
 }
 
 Test(registry, a_file_with_fewer_cells_than_are_in_use_is_refused)
