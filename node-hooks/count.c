@@ -117,8 +117,9 @@ void blix_set_f64(blix_gauge gauge, double value)
 /* ---- histograms ----------------------------------------------------------------------------- */
 
 /* Bucket, sum, and the exponential cell behind them. The count is the sum of the buckets. */
-static inline void observe_in(uint64_t *cells, blix_histogram h, const struct blix_grid *grid,
-			      uint64_t value, bool shared)
+static inline __attribute__((always_inline)) void observe_in(uint64_t *cells, blix_histogram h,
+							     const struct blix_grid *grid,
+							     uint64_t value, bool shared)
 {
 	uint64_t *own = cells + h.cell;
 
@@ -138,7 +139,8 @@ static __attribute__((noinline)) void observe_slow(blix_histogram h, uint64_t va
 		observe_in(to.cells, h, grid, value, to.shared);
 }
 
-void blix_observe(blix_histogram histogram, uint64_t value)
+/* Inline in both calls: from one exported function to another is a detour by the PLT. */
+static inline void observe(blix_histogram histogram, uint64_t value)
 {
 	if (histogram.cell == 0 || histogram.layout >= BLIX_REGISTRY_LAYOUTS)
 		return;
@@ -149,9 +151,14 @@ void blix_observe(blix_histogram histogram, uint64_t value)
 		observe_slow(histogram, value);
 }
 
+void blix_observe(blix_histogram histogram, uint64_t value)
+{
+	observe(histogram, value);
+}
+
 void blix_observe_ns(blix_histogram histogram, uint64_t ns)
 {
-	blix_observe(histogram, ns);
+	observe(histogram, ns);
 }
 
 /* ---- life signs ----------------------------------------------------------------------------- */
