@@ -25,6 +25,7 @@ struct load {
 	uint64_t last_ns;
 	uint64_t owed; /* proposals x 10^9 */
 	uint64_t count;
+	bool begun;
 };
 
 static const char *next_state(const struct row *row)
@@ -72,6 +73,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	if (past > BEHIND_MAX_MS * 1000000ull)
 		past = BEHIND_MAX_MS * 1000000ull;
 	load->last_ns = now;
+	/* Clients come once there is a cluster to come to. From then on its failures are theirs. */
+	load->begun = load->begun || proposals_possible(load->proposals);
+	if (!load->begun)
+		return;
 	load->owed += past * load->per_second;
 	while (load->owed >= 1000000000u) {
 		load->owed -= 1000000000u;

@@ -45,8 +45,8 @@ bool segment_decode_record(const uint8_t *bytes, size_t len, size_t offset,
 int segment_add(struct segment *segment, uint32_t offset);
 
 /* Find the records of a segment's bytes and set n, offsets and size (up to where they are whole).
- * 0; -EBADMSG: a later record proves that what is bad at segment->size was once durable; -ENOMEM.
- */
+ * 0; -EBADMSG: a later record proves that what is bad at segment->size was once durable;
+ * -ENOMEM. */
 int segment_scan(struct segment *segment, const uint8_t *bytes, size_t len);
 
 #endif

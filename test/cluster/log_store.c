@@ -96,8 +96,7 @@ static int reopen_last(struct log_store *store)
 	return err;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int compare_first(const void *a, const void *b)
 {
@@ -242,8 +241,7 @@ size_t log_store_segments(const struct log_store *store)
 	return store->n_segments;
 }
 
-/* ---- loading -----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static int copy_entry(const struct record *record, struct raft_entry *entry)
 {
@@ -309,8 +307,7 @@ int log_store_load(const struct log_store *store, struct raft_entry **ret_entrie
 	return 0;
 }
 
-/* ---- appending ---------------------------------------------------------------------------------
- */
+/* ---- appending ------------------------------------------------------------------------------- */
 
 static int create_segment(struct log_store *store)
 {
@@ -412,8 +409,7 @@ int log_store_sync(struct log_store *store)
 	return err;
 }
 
-/* ---- dropping -----------------------------------------------------------------------------------
- */
+/* ---- dropping -------------------------------------------------------------------------------- */
 
 int log_store_truncate(struct log_store *store, uint64_t index)
 {

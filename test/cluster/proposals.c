@@ -63,6 +63,16 @@ void proposals_set_transport(struct proposals *p, struct transport *transport)
 	p->transport = transport;
 }
 
+bool proposals_possible(const struct proposals *p)
+{
+	const char *address;
+	raft_id leader;
+
+	raft_leader(p->raft, &leader, &address);
+	return leader &&
+	       (leader == p->node_id || transport_heard(p->transport, leader, ELECTION_TIMEOUT_MS));
+}
+
 size_t proposals_pending(const struct proposals *p)
 {
 	return p->pending;

@@ -20,6 +20,9 @@ void proposals_set_transport(struct proposals *proposals, struct transport *tran
 /* Submit a change; origin and sequence are filled in here. */
 void proposals_submit(struct proposals *proposals, struct command *command);
 
+/* Is there a leader, and a way to it? */
+bool proposals_possible(const struct proposals *proposals);
+
 size_t proposals_pending(const struct proposals *proposals);
 
 /* What happens to them. */

@@ -257,8 +257,7 @@ static int io_bootstrap(struct raft_io *io, const struct raft_configuration *con
 	return raft_error(err);
 }
 
-/* Forcing a configuration on a cluster without quorum is a tool's business, not a running node's.
- */
+/* Forcing a configuration on a cluster without quorum is a tool's business, not a node's. */
 static int io_recover(struct raft_io *io, const struct raft_configuration *configuration)
 {
 	(void)io;
@@ -290,8 +289,7 @@ static int io_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *requ
 	return raft_error(storage_get(state_of(io)->storage, request, cb));
 }
 
-/* ---- messages, time ---------------------------------------------------------------------------
- */
+/* ---- messages, time -------------------------------------------------------------------------- */
 
 static int io_send(struct raft_io *io, struct raft_io_send *request,
 		   const struct raft_message *message, raft_io_send_cb cb)

@@ -24,8 +24,7 @@ void record_alive(void);
 
 uint64_t record_now_ns(void);
 
-/* ---- proposals: counted on the node they were submitted to ------------------------------------
- */
+/* ---- proposals: counted on the node they were submitted to ----------------------------------- */
 
 enum proposal_failure {
 	FAILED_NOT_LEADER, /* no leader known, or it said that it is none */
@@ -42,8 +41,7 @@ void record_proposal_failed(enum proposal_failure why);
 void record_proposal_done(uint64_t duration_ns);
 void record_proposals_pending(size_t n);
 
-/* ---- Raft --------------------------------------------------------------------------------------
- */
+/* ---- Raft ------------------------------------------------------------------------------------ */
 
 void record_committed(uint64_t entries, uint64_t commit_index);
 void record_applied(uint64_t entries, uint64_t applied_index);
@@ -54,8 +52,7 @@ void record_snapshot_taken(void);
 void record_members(size_t voters);
 void record_members_healthy(size_t healthy);
 
-/* ---- peers --------------------------------------------------------------------------------------
- */
+/* ---- peers ----------------------------------------------------------------------------------- */
 
 struct record_peer;
 
@@ -82,8 +79,7 @@ void record_peer_fault(enum peer_fault fault);
 /* A message to a peer was dropped because too much is waiting for it. */
 void record_peer_message_dropped(void);
 
-/* ---- storage ------------------------------------------------------------------------------------
- */
+/* ---- storage --------------------------------------------------------------------------------- */
 
 enum storage_table {
 	TABLE_RAFT_LOG,

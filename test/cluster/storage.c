@@ -85,8 +85,7 @@ static struct job *queue_take_all(struct queue *queue)
 	return head;
 }
 
-/* ---- the thread -------------------------------------------------------------------------------
- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void notify(struct storage *storage)
 {
@@ -281,8 +280,7 @@ static void *storage_main(void *arg)
 	return NULL;
 }
 
-/* ---- the loop's side --------------------------------------------------------------------------
- */
+/* ---- the loop's side ------------------------------------------------------------------------- */
 
 static void deliver(struct job *job)
 {

@@ -1,5 +1,5 @@
-/* watch.h - looks at Raft after each of its steps and records what has changed. Loop thread only.
- */
+/* watch.h - looks at Raft after each of its steps and records what has changed. Loop thread
+ * only. */
 #ifndef CLUSTER_WATCH_H
 #define CLUSTER_WATCH_H
 

@@ -76,8 +76,7 @@ class Dump(dict):
         return sum(v for k, v in self.items() if re.match(rf"blixard_{family}(\{{|$)", k))
 
     def acknowledged(self):
-        """Read while the node runs the three are not of one instant: call this on a dead node's file."""
-        return self.of("raft_proposals_total") - self.total("raft_proposals_failed_total") - self.of("raft_proposals_pending")
+        return self.of("raft_proposal_duration_seconds_count")
 
 
 class Node:
@@ -162,9 +161,11 @@ def test_start(nodes):
     check(wait_for(lambda: settled(nodes)), "three nodes become three voters with one leader",
           [dict(n.dump()) and n.words() for n in nodes])
     check(grows(nodes, "raft_proposal_duration_seconds_count"), "proposals of every node are applied")
-    # A node's own clients are counted once, wherever the leader is.
     dumps = [n.dump() for n in nodes]
-    check(all(d.of("raft_proposals_total") > 0 for d in dumps), "every node counts its own proposals")
+    # On a starved machine the leader may change at any time, and then some may.
+    check(not any(d.of("raft_leader_changes_total") == 1 and d.total("raft_proposals_failed_total") for d in dumps),
+          "and none fails under a steady leader",
+          [{k: v for k, v in d.items() if "failed" in k and v} for d in dumps])
 
 
 MOVING = """raft_proposals_total raft_committed_entries_total raft_applied_entries_total raft_leader_changes_total
@@ -211,6 +212,8 @@ def test_kill_leader(nodes):
     check(wait_for(lambda: settled(rest)), "after kill -9 of the leader the others elect one", [n.words() for n in rest])
     check(grows(rest, "raft_proposal_duration_seconds_count"), "proposals go on without the old leader")
     check(all(n.dump().of("peer_connections_active") == 1 for n in rest), "the lost connection shows")
+    lost = [n.dump().total("raft_proposals_failed_total") for n in rest]
+    check(all(lost), "what had been on its way to the old leader, or came before the new one, is counted as failed", lost)
     check(all(wait_for(lambda n=n: n.dump().of(f'peer_reconnect_attempts_total{{peer="{old.number}"}}')) for n in rest),
           "reconnects are counted")
     check(final == old.dump(), "a dead node's counters stand still")

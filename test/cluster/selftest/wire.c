@@ -28,8 +28,7 @@ static uint64_t invent(void)
 	return seed;
 }
 
-/* ---- what decodes a payload of one kind --------------------------------------------------------
- */
+/* ---- what decodes a payload of one kind ------------------------------------------------------ */
 
 typedef int (*decoder)(const uint8_t *payload, size_t len);
 
@@ -111,8 +110,7 @@ static bool withstands(decoder decode, const uint8_t *payload, size_t len)
 	return good;
 }
 
-/* ---- Raft's messages ----------------------------------------------------------------------------
- */
+/* ---- Raft's messages ------------------------------------------------------------------------- */
 
 static char first[] = "first entry", second[] = "the second one";
 static struct raft_entry entries[2] = {
@@ -309,8 +307,7 @@ static void test_large(void)
 	tap(wire_raft_bytes(&m, 0) == 0, "what no frame can carry is not encoded");
 }
 
-/* ---- everything else ----------------------------------------------------------------------------
- */
+/* ---- everything else ------------------------------------------------------------------------- */
 
 static void test_others(void)
 {
