@@ -142,7 +142,7 @@ static int check_target(struct check *c, const struct options_target *t)
 		.linger_s = c->options->linger_s,
 	};
 	const struct target_events events = {.state_changed = on_changed, .arg = c};
-	const struct timeval limit = {.tv_usec = AGENT_CHECK_MS * 1000};
+	const struct timeval limit = {.tv_sec = AGENT_CHECK_S};
 	char grpc[ADDRESS_TEXT_MAX] = "";
 	struct target_status s;
 	struct target *target;

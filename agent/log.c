@@ -346,9 +346,15 @@ static bool is_journal(int fd)
 	const char *stream = getenv("JOURNAL_STREAM");
 	unsigned long long device, inode;
 	struct stat st;
+	char *colon;
 
-	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) == 0 &&
-	       st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+	if (!stream || fstat(fd, &st) < 0)
+		return false;
+	device = strtoull(stream, &colon, 10);
+	if (*colon != ':')
+		return false;
+	inode = strtoull(colon + 1, NULL, 10);
+	return st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
 }
 
 int log_start(int fd, enum log_format format, enum log_level level)

@@ -69,7 +69,7 @@ static int set_shm(struct options *o, const char *value, char *reason)
 		if (!strcmp(o->targets[i].shm, value))
 			return refuse(reason, "was given twice: each file has one listener");
 	memset(&o->targets[o->n_targets], 0, sizeof(o->targets[0]));
-	strcpy(o->targets[o->n_targets++].shm, value);
+	memcpy(o->targets[o->n_targets++].shm, value, strlen(value) + 1);
 	return 0;
 }
 
@@ -204,7 +204,7 @@ static int set_config(struct options *o, const char *value, char *reason)
 {
 	if (!value[0] || strlen(value) >= OPTIONS_PATH_MAX)
 		return refuse(reason, "is no path");
-	strcpy(o->config, value);
+	memcpy(o->config, value, strlen(value) + 1);
 	return 0;
 }
 
@@ -251,7 +251,7 @@ static bool differs_targets(const struct options *a, const struct options *b)
 	for (uint32_t i = 0; i < a->n_targets; i++) {
 		const struct options_target *x = &a->targets[i], *y = &b->targets[i];
 
-		if (strcmp(x->shm, y->shm) || x->listens != y->listens ||
+		if (strcmp(x->shm, y->shm) != 0 || x->listens != y->listens ||
 		    (x->listens && !address_equal(&x->listen, &y->listen)))
 			return true;
 	}
@@ -453,7 +453,7 @@ static int parse_flag(struct options *o, int argc, char **argv, int *at, char *e
 				    arg + len);
 	} else if (arg[len]) {
 		value = arg + len + 1;
-	} else if (*at + 1 < argc && strncmp(argv[*at + 1], "--", 2)) {
+	} else if (*at + 1 < argc && strncmp(argv[*at + 1], "--", 2) != 0) {
 		value = argv[++*at];
 	} else {
 		return fail(error, "--%s needs a value: --%s %s", row->name, row->name,
@@ -548,7 +548,7 @@ static bool value_text(const struct row *row, const json_t *value, char *text, s
 	if (!json_is_string(value) || json_string_length(value) >= size ||
 	    strlen(json_string_value(value)) != json_string_length(value))
 		return false;
-	strcpy(text, json_string_value(value));
+	memcpy(text, json_string_value(value), json_string_length(value) + 1);
 	return true;
 }
 
@@ -702,9 +702,7 @@ int options_read_file(const char *path, char **ret_text, size_t *ret_len,
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), err;
 	struct stat st;
 
-	if (fd < 0)
-		err = -errno;
-	else if (fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		err = -errno;
 	else if (!S_ISREG(st.st_mode))
 		err = -EINVAL;

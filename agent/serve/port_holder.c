@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,19 +11,27 @@
 
 enum { INODES_MAX = 16 };
 
+/* The nth field of a line, from 0; its end if there are fewer. */
+static const char *field(const char *line, uint32_t nth)
+{
+	line += strspn(line, " ");
+	while (nth-- > 0) {
+		line += strcspn(line, " ");
+		line += strspn(line, " ");
+	}
+	return line;
+}
+
 uint64_t port_holder_line(const char *line, uint16_t port)
 {
 	/* proc(5): sl local_address rem_address st queues timer retransmits uid timeout inode */
-	static const unsigned int LISTENING = 0x0a;
-	unsigned int local_port, state;
-	uint64_t inode;
+	enum { LOCAL = 1, STATE = 3, INODE = 9, LISTENING = 0x0a };
+	const char *local = field(line, LOCAL), *colon = strchr(local, ':');
 
-	if (sscanf(line,
-		   "%*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%*x %*x:%*x %*x %*u %*u "
-		   "%" SCNu64,
-		   &local_port, &state, &inode) != 3)
+	if (!colon || strtoul(colon + 1, NULL, 16) != port ||
+	    strtoul(field(line, STATE), NULL, 16) != LISTENING)
 		return 0;
-	return state == LISTENING && local_port == port ? inode : 0;
+	return strtoull(field(line, INODE), NULL, 10);
 }
 
 static uint32_t collect(const char *path, uint16_t port, uint64_t *inodes, uint32_t n)
@@ -47,6 +54,7 @@ static uint32_t collect(const char *path, uint16_t port, uint64_t *inodes, uint3
 /* Has the process one of these sockets open? */
 static bool has_socket(const char *pid, const uint64_t *inodes, uint32_t n)
 {
+	static const char prefix[] = "socket:[";
 	char path[64], target[64];
 	struct dirent *entry;
 	bool found = false;
@@ -63,8 +71,9 @@ static bool has_socket(const char *pid, const uint64_t *inodes, uint32_t n)
 		if (len <= 0)
 			continue;
 		target[len] = '\0';
-		if (sscanf(target, "socket:[%" SCNu64 "]", &inode) != 1)
+		if (strncmp(target, prefix, sizeof(prefix) - 1) != 0)
 			continue;
+		inode = strtoull(target + sizeof(prefix) - 1, NULL, 10);
 		for (uint32_t i = 0; i < n; i++)
 			found = found || inodes[i] == inode;
 	}

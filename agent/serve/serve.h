@@ -31,28 +31,30 @@ struct serve_status {
 
 	/* the agent */
 	const char *agent_version;
-	uint32_t agent_pid;
 	uint64_t agent_uptime_s;
-	bool starting;
-	bool stopping;
 	uint64_t loop_still_ns; /* since the loop last noted that it turns */
 	uint64_t loop_limit_ns; /* more than this is stuck */
 	uint64_t log_lines_dropped;
 	const char *listen_address; /* "" while unknown */
-	bool listening;
 	const char *listen_problem; /* "" = none */
 	const char *config_path;    /* "" = none */
 	const char *config_problem; /* "" = none */
 	const char *state_directory;
 	const char *state_problem;
 	struct serve_counts http;
+	uint32_t agent_pid;
+	bool starting;
+	bool stopping;
+	bool listening;
 
 	/* the node */
-	const char *node_state; /* waiting, live, hung, dead, closed */
 	bool node_up;
-	const char *reason; /* what is wrong and what to do; "" = nothing */
-	uint64_t since_unix_ns;
 	bool known; /* a file was attached: what follows is meant */
+	uint32_t node_pid;
+	uint32_t exit_code;
+	const char *node_state; /* waiting, live, hung, dead, closed */
+	const char *reason;	/* what is wrong and what to do; "" = nothing */
+	uint64_t since_unix_ns;
 	uint64_t node_id;
 	const char *cluster;
 	const char *service_name;
@@ -60,23 +62,21 @@ struct serve_status {
 	const char *grpc_address;
 	const char *data_dir;
 	const char *incarnation;
-	uint32_t node_pid;
 	uint64_t start_unix_ns;
 	double heartbeat_still_s;
-	uint32_t exit_code;
 
 	/* its file */
 	const char *shm_path;
 	const char *file_state;
-	bool draining;
 	uint64_t file_bytes;
+	uint64_t records_spans, records_logs, records_marks, records_unknown;
+	uint64_t records_lost, records_corrupt;
+	uint64_t series_overflow, metrics_refused, incarnations;
+	double ring_used_ratio;
 	uint32_t lanes_owned, lanes_free, lanes_never, lanes_quarantined;
 	uint32_t metrics, series;
-	double ring_used_ratio;
-	uint64_t records_spans, records_logs, records_marks, records_unknown, records_lost,
-		records_corrupt;
-	uint64_t series_overflow, metrics_refused, incarnations;
 	uint32_t orphans;
+	bool draining;
 };
 
 struct serve_source {
