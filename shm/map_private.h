@@ -108,6 +108,8 @@ int blix_map_registry_load(struct blix_map_registry *registry, const struct blix
 /* Copy `bytes` (a multiple of 8) of the file in whole words. */
 void blix_map_copy_words(void *ret_copy, const void *shared, size_t bytes);
 
+/* Take up how many bytes of strings are published; they never become fewer. */
+void blix_map_strings_refresh(struct blix_map_registry *registry, const struct blix_view *view);
 /* The text of a string id: terminated, valid UTF-8, no NUL inside; lives as long as the registry.
  * NULL: there is none, or it is malformed. */
 const char *blix_map_get_string(struct blix_map_registry *registry, const struct blix_view *view,

@@ -336,17 +336,10 @@ static bool take_series(struct blix_map_registry *r, const struct blix_view *vie
 /* ---- growing ------------------------------------------------------------------------------------
  */
 
-/* How far a count has grown; it never shrinks, and beyond the table's end there is nothing. */
-static uint32_t grown(uint32_t before, uint32_t published, uint32_t capacity)
-{
-	uint32_t now = min_u32(published, capacity);
-
-	return now > before ? now : before;
-}
-
 typedef bool (*taker)(struct blix_map_registry *r, const struct blix_view *view, uint32_t index);
 
-/* Take what is new of one table, one after the other. */
+/* Take what is new of one table, one after the other. A count that shrank is not believed, and
+ * beyond the table's end there is nothing. */
 static void take_new(struct blix_map_registry *r, const struct blix_view *view, uint32_t *count,
 		     uint32_t until, taker take)
 {
@@ -366,14 +359,11 @@ int blix_map_registry_load(struct blix_map_registry *registry, const struct blix
 	uint32_t series = blix_load_acquire(&h->reg_series);
 	uint32_t metrics = blix_load_acquire(&h->reg_metrics);
 	uint32_t layouts = blix_load_acquire(&h->reg_layouts);
-	uint32_t strings = blix_load_acquire(&h->reg_strings_len);
 
-	r->strings_len = grown(r->strings_len, strings, (uint32_t)view->strings_len);
-	take_new(r, view, &r->n_layouts, grown(r->n_layouts, layouts, view->n_layouts),
-		 take_layout);
-	take_new(r, view, &r->n_metrics, grown(r->n_metrics, metrics, view->n_metrics),
-		 take_metric);
-	take_new(r, view, &r->n_series, grown(r->n_series, series, view->n_series), take_series);
+	blix_map_strings_refresh(r, view);
+	take_new(r, view, &r->n_layouts, min_u32(layouts, view->n_layouts), take_layout);
+	take_new(r, view, &r->n_metrics, min_u32(metrics, view->n_metrics), take_metric);
+	take_new(r, view, &r->n_series, min_u32(series, view->n_series), take_series);
 	return r->rejected == rejected ? 0 : -EPROTO;
 }
 

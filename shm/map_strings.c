@@ -72,18 +72,22 @@ static uint64_t string_end(uint64_t off, uint16_t len)
 	return off + ((2u + len + 7u) & ~7u);
 }
 
-/* Is the string up to `end` published? The counts may have grown since they were loaded. */
-static bool is_published(struct blix_map_registry *r, const struct blix_view *view, uint64_t end)
+void blix_map_strings_refresh(struct blix_map_registry *r, const struct blix_view *view)
 {
-	uint32_t len;
+	/* Pairs with the release that published the strings. */
+	uint32_t len = blix_load_acquire(&blix_view_header(view)->reg_strings_len);
 
-	if (end <= r->strings_len)
-		return true;
-	len = blix_load_acquire(&blix_view_header(view)->reg_strings_len);
 	if (len > view->strings_len)
 		len = (uint32_t)view->strings_len;
 	if (len > r->strings_len)
 		r->strings_len = len;
+}
+
+/* Is the string up to `end` published? More may be by now. */
+static bool is_published(struct blix_map_registry *r, const struct blix_view *view, uint64_t end)
+{
+	if (end > r->strings_len)
+		blix_map_strings_refresh(r, view);
 	return end <= r->strings_len;
 }
 

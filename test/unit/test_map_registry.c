@@ -506,10 +506,13 @@ static uint8_t *string_at(uint32_t id)
 SERIES_DAMAGE(value_with_nul, string_at(d->label_val_ids[0])[3] = '\0')
 SERIES_DAMAGE(value_reaches_beyond_strings, {
 	d->label_val_ids[0] = shm_file_string(file, "the last one");
+	memset(string_at(d->label_val_ids[0] + 2), 'x', 64); /* text, but not published */
 	string_at(d->label_val_ids[0])[0] = 40;
+	memset(string_at(d->label_val_ids[0]) + 14, 'x', 2);
 })
 SERIES_DAMAGE(value_reaches_beyond_section, {
 	d->label_val_ids[0] = (uint32_t)file->view.strings_len / 8 - 1;
+	memset(string_at(d->label_val_ids[0]) + 2, 'x', 14); /* text, but of the next section */
 	string_at(d->label_val_ids[0])[0] = 7;
 	blix_view_header(&file->view)->reg_strings_len = UINT32_MAX;
 })
@@ -612,6 +615,7 @@ Test(registry, malformed_news_are_reported_once_a_batch)
 Test(registry, counts_that_shrink_or_pass_the_table_change_nothing)
 {
 	struct blix_header *h = blix_view_header(&file->view);
+	uint32_t unused = shm_file_string(file, "unused");
 
 	shm_file_plain(file, add_metric("a_total", BLIX_COUNTER));
 	open_map();
@@ -621,6 +625,12 @@ Test(registry, counts_that_shrink_or_pass_the_table_change_nothing)
 	h->reg_strings_len = 0;
 	cr_expect_eq(blix_map_refresh(map), 0);
 	cr_expect_eq(blix_map_series_count(map), 1);
+	file->metrics[1] = file->metrics[0];
+	file->metrics[1].slot++;
+	file->metrics[1].name_id = unused; /* published before its count shrank, read only now */
+	h->reg_metrics = 2;
+	cr_expect_eq(blix_map_refresh(map), 0);
+	cr_expect_str_eq(blix_map_metric(map, 1)->name, "unused");
 	h->reg_series = UINT32_MAX;
 	h->reg_metrics = UINT32_MAX;
 	h->reg_layouts = UINT32_MAX;
