@@ -47,6 +47,7 @@ struct agent {
 	uint64_t start_ns;
 	bool stopping;
 	bool reloading;
+	bool reload_again; /* SIGHUP came meanwhile: what was read may be old */
 	char config_problem[OPTIONS_ERROR_MAX];
 };
 
@@ -324,18 +325,24 @@ static void apply(struct agent *a)
 
 struct reload {
 	struct agent *agent;
-	char path[OPTIONS_PATH_MAX];
-	char *text;
-	size_t len;
 	int err;
+	struct options fresh;
 	char error[OPTIONS_ERROR_MAX];
 };
 
+/* Reading may wait for a disk, and the name of an owner for a directory service. */
 static void reload_work(void *arg)
 {
 	struct reload *r = arg;
+	char *text = NULL;
+	size_t len = 0;
 
-	r->err = options_read_file(r->path, &r->text, &r->len, r->error);
+	r->err = options_read_file(r->fresh.config, &text, &len, r->error);
+	if (!r->err)
+		r->err = options_config(&r->fresh, r->fresh.config, text, len, r->error);
+	if (!r->err)
+		r->err = options_complete(&r->fresh, r->error);
+	free(text);
 }
 
 /* Take over what may change while running; the rest keeps its value of the start. */
@@ -358,30 +365,23 @@ static void reload_apply(struct agent *a, const struct options *fresh)
 		 a->config_problem);
 }
 
+static void reload(struct agent *a);
+
 static void reload_done(void *arg)
 {
 	struct reload *r = arg;
 	struct agent *a = r->agent;
-	struct options *fresh = malloc(sizeof(*fresh));
 
 	a->reloading = false;
-	if (fresh && r->err != -ECANCELED) {
-		*fresh = *a->flags;
-		if (!r->err)
-			r->err = options_config(fresh, r->path, r->text, r->len, r->error);
-		if (!r->err)
-			r->err = options_complete(fresh, r->error);
-		if (!r->err) {
-			reload_apply(a, fresh);
-		} else {
-			snprintf(a->config_problem, sizeof(a->config_problem), "%s", r->error);
-			log_line(LOG_LEVEL_ERROR, "%s; the configuration stays as it was",
-				 r->error);
-		}
+	if (!r->err) {
+		reload_apply(a, &r->fresh);
+	} else if (r->err != -ECANCELED) {
+		snprintf(a->config_problem, sizeof(a->config_problem), "%s", r->error);
+		log_line(LOG_LEVEL_ERROR, "%s; the configuration stays as it was", r->error);
 	}
-	free(fresh);
-	free(r->text);
 	free(r);
+	if (a->reload_again && !a->stopping)
+		reload(a);
 }
 
 static void reload(struct agent *a)
@@ -392,6 +392,7 @@ static void reload(struct agent *a)
 		log_line(LOG_LEVEL_INFO, "SIGHUP: there is no --config to read again");
 		return;
 	}
+	a->reload_again = a->reloading;
 	if (a->reloading)
 		return;
 	r = calloc(1, sizeof(*r));
@@ -399,7 +400,7 @@ static void reload(struct agent *a)
 		return;
 	r->agent = a;
 	r->err = -ECANCELED; /* until it has run */
-	memcpy(r->path, a->options.config, sizeof(r->path));
+	r->fresh = *a->flags;
 	a->reloading = disk_submit(a->disk, reload_work, reload_done, r) == 0;
 	if (!a->reloading) {
 		log_line(LOG_LEVEL_WARNING, "SIGHUP: the disk thread is busy; send it again later");

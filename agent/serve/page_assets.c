@@ -35,6 +35,7 @@ const char page_style[] =
 ".todo{margin:.9rem 0 0;padding:0;list-style:none}\n"
 ".todo li{padding:.55rem .8rem;border-radius:8px;background:var(--warn-bg);color:var(--ink);margin-top:.4rem;"
 "overflow-wrap:anywhere}\n"
+".todo li::first-letter{text-transform:uppercase}\n"
 ".todo li.bad{background:var(--bad-bg)}\n"
 "h2{font-size:.8rem;text-transform:uppercase;letter-spacing:.08em;color:var(--dim);font-weight:600;"
 "margin:1.9rem 0 .6rem}\n"
