@@ -1,7 +1,7 @@
 /* node-hooks/hooks.c - open, close, and what the library says about its state.
  *
  * Thread rule: blix_open and blix_close exclude each other and fork(2) by life_lock; the status
- * has a lock of its own, so that it can be asked at any time. Lock order: life, registry, status.
+ * has a lock of its own, so that it can be asked at any time. Lock order: life, status, registry.
  */
 #include "session.h"
 

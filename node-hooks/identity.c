@@ -160,53 +160,62 @@ static void describe_process(struct blix_format_identity *f)
 
 /* ---- attributes ----------------------------------------------------------------------------- */
 
-/* A bounded map. Later values replace earlier ones. */
+/* A bounded map; texts are offsets into bytes, so that it can be copied. Later values replace
+ * earlier ones. */
 struct attributes {
 	uint32_t n;
 	uint32_t used;
 	struct {
-		const char *key;
-		const char *value;
+		uint32_t key;
+		uint32_t value;
 	} at[ATTRIBUTES_MAX];
 	char bytes[ATTRIBUTES_BYTES];
 };
 
-/* NULL when there is no room. */
-static const char *keep_text(struct attributes *a, const char *text, size_t len)
+static const char *key_of(const struct attributes *a, uint32_t i)
 {
-	char *to = a->bytes + a->used;
+	return a->bytes + a->at[i].key;
+}
 
-	if (len + 1 > ATTRIBUTES_BYTES - a->used)
-		return NULL;
-	memcpy(to, text, len);
-	to[len] = '\0';
-	a->used += (uint32_t)len + 1;
-	return to;
+static const char *value_of(const struct attributes *a, uint32_t i)
+{
+	return a->bytes + a->at[i].value;
+}
+
+/* False when there is no room. */
+static bool keep_text(struct attributes *a, const char *text, uint32_t *ret_offset)
+{
+	size_t len = strlen(text) + 1;
+
+	if (len > ATTRIBUTES_BYTES - a->used)
+		return false;
+	memcpy(a->bytes + a->used, text, len);
+	*ret_offset = a->used;
+	a->used += (uint32_t)len;
+	return true;
 }
 
 static bool set_attribute(struct attributes *a, const char *key, const char *value)
 {
 	uint32_t i = 0;
 
-	while (i < a->n && strcmp(a->at[i].key, key) != 0)
+	while (i < a->n && strcmp(key_of(a, i), key) != 0)
 		i++;
-	if (i == ATTRIBUTES_MAX)
+	if (i == ATTRIBUTES_MAX || !keep_text(a, value, &a->at[i].value))
 		return false;
-	value = keep_text(a, value, strlen(value));
-	key = i < a->n ? a->at[i].key : keep_text(a, key, strlen(key));
-	if (!key || !value)
+	if (i < a->n)
+		return true;
+	if (!keep_text(a, key, &a->at[i].key))
 		return false;
-	a->at[i].key = key;
-	a->at[i].value = value;
-	a->n += i == a->n;
+	a->n++;
 	return true;
 }
 
 static const char *get_attribute(const struct attributes *a, const char *key)
 {
 	for (uint32_t i = 0; i < a->n; i++)
-		if (strcmp(a->at[i].key, key) == 0)
-			return a->at[i].value;
+		if (strcmp(key_of(a, i), key) == 0)
+			return value_of(a, i);
 	return NULL;
 }
 
@@ -258,32 +267,25 @@ static bool add_pair(struct attributes *a, const char *pair, size_t len)
 /* Add "key=value,key=value": all of it, or nothing of it. */
 static bool add_list(struct attributes *a, const char *list)
 {
-	uint32_t n_before = a->n;
-	uint32_t used_before = a->used;
-	struct attributes *scratch;
+	struct attributes *with;
 	bool ok = true;
 
 	if (!list)
 		return true;
-	scratch = malloc(sizeof(*scratch));
-	if (!scratch)
+	with = malloc(sizeof(*with));
+	if (!with)
 		return false;
-	scratch->n = 0;
-	scratch->used = 0;
+	*with = *a;
 	while (ok && *list) {
 		size_t len = strcspn(list, ",");
 
 		if (strspn(list, " \t") < len) /* an empty element is harmless */
-			ok = add_pair(scratch, list, len);
+			ok = add_pair(with, list, len);
 		list += len + (list[len] == ',');
 	}
-	for (uint32_t i = 0; ok && i < scratch->n; i++)
-		ok = set_attribute(a, scratch->at[i].key, scratch->at[i].value);
-	if (!ok && a->n != n_before) { /* ran out of room in between: forget what was new */
-		a->n = n_before;
-		a->used = used_before;
-	}
-	free(scratch);
+	if (ok)
+		*a = *with;
+	free(with);
 	return ok;
 }
 
@@ -340,17 +342,17 @@ static bool encode_resource(const struct attributes *a, struct blix_description 
 	uint8_t *to = d->resource;
 
 	for (uint32_t i = 0; i < a->n; i++) {
-		size_t key_len = strlen(a->at[i].key);
-		size_t value_len = strlen(a->at[i].value);
+		size_t key_len = strlen(key_of(a, i));
+		size_t value_len = strlen(value_of(a, i));
 		size_t any_len = field_len(value_len);
 		size_t pair_len = field_len(key_len) + field_len(any_len);
 
 		if (field_len(pair_len) > (size_t)(d->resource + sizeof(d->resource) - to))
 			return false;
 		to = put_head(to, RESOURCE_ATTRIBUTES, pair_len);
-		to = put_text(to, KEY_VALUE_KEY, a->at[i].key, key_len);
+		to = put_text(to, KEY_VALUE_KEY, key_of(a, i), key_len);
 		to = put_head(to, KEY_VALUE_VALUE, any_len);
-		to = put_text(to, ANY_VALUE_STRING, a->at[i].value, value_len);
+		to = put_text(to, ANY_VALUE_STRING, value_of(a, i), value_len);
 		d->resource_len = (uint32_t)(to - d->resource);
 	}
 	return true;

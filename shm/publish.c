@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -336,6 +337,26 @@ static int set_aside(struct blix_publish *p, const uint8_t *page)
 	return -EEXIST;
 }
 
+/* Who holds the lock. A node that is gone may have left a child that maps its file still: one that
+ * was made without running fork handlers. */
+static void explain_owner(struct blix_publish *p, const uint8_t *page)
+{
+	struct blix_header header;
+	struct stat st;
+	bool gone;
+
+	memcpy(&header, page, sizeof(header));
+	gone = stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == header.pidns_ino &&
+	       kill((pid_t)header.pid, 0) < 0 && errno == ESRCH;
+	if (gone)
+		explain(p, "%.80s is held by a child of process %u, which is gone: end that child",
+			p->path, header.pid);
+	else
+		explain(p,
+			"%.80s belongs to a running node (process %u): stop it or use another path",
+			p->path, header.pid);
+}
+
 /* One look at the file that has our name. 0: the name is free now, link again. -EBUSY: its owner
  * lives. Other errors are final. */
 static int clear_name(struct blix_publish *p)
@@ -348,13 +369,7 @@ static int clear_name(struct blix_publish *p)
 		return fd == -ENOENT ? 0 : fd;
 	err = lock_byte0(fd);
 	if (err == -EBUSY) {
-		uint32_t pid;
-
-		memcpy(&pid, page + offsetof(struct blix_header, pid), sizeof(pid));
-		explain(p,
-			"%.100s belongs to a running node (process %u): stop it or choose another "
-			"path",
-			p->path, pid);
+		explain_owner(p, page);
 	} else if (err == 0 && leads_to(p->dir_fd, p->name, fd)) {
 		err = set_aside(p, page);
 		if (err < 0)

@@ -198,6 +198,34 @@ static void lock_falls_with_the_parent(void)
 	blix_map_close(map);
 }
 
+/* A child that maps the file on keeps its lock: whoever starts next is told whom to end. */
+static void child_without_handlers_keeps_the_lock(void)
+{
+	int ready[2];
+	pid_t pids[2] = {0};
+	bool told;
+	pid_t node;
+
+	if (pipe(ready) < 0)
+		exit(1);
+	node = fork();
+	if (node == 0) {
+		open_file();
+		pids[1] = _Fork();
+		if (pids[1] > 0)
+			(void)!write(ready[1], pids, sizeof(pids));
+		pause();
+		_exit(0);
+	}
+	if (read(ready[0], pids, sizeof(pids)) != sizeof(pids))
+		exit(1);
+	kill(node, SIGKILL);
+	waitpid(node, NULL, 0);
+	told = blix_open(scratch.path, NULL) == -EBUSY && strstr(blix_status().reason, "child of");
+	report(told, "a lock kept by a child of a dead node is explained");
+	kill(pids[1], SIGKILL);
+}
+
 /* ---- forking under load, with recording fork handlers --------------------------------------- */
 
 static bool recording_handlers;
@@ -288,6 +316,7 @@ int main(void)
 	counter = blix_counter_of(BLIX_raft_proposals_total);
 	gauge = blix_gauge_of(BLIX_raft_term);
 	histogram = blix_histogram_of(BLIX_raft_proposal_duration_seconds);
+	child_without_handlers_keeps_the_lock();
 	lock_falls_with_the_parent();
 	child_leaves_the_file_alone();
 	child_without_handlers_ends_quietly();
