@@ -11,8 +11,8 @@
 #ifndef BLIX_SHM_ATOMIC_H
 #define BLIX_SHM_ATOMIC_H
 
-#define blix_load_relaxed(p)     __atomic_load_n((p), __ATOMIC_RELAXED)
-#define blix_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define blix_load_relaxed(p)	 __atomic_load_n((p), __ATOMIC_RELAXED)
+#define blix_load_acquire(p)	 __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define blix_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define blix_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
@@ -20,12 +20,13 @@
 #define blix_add_owned(p, n) blix_store_relaxed((p), blix_load_relaxed(p) + (n))
 
 /* Add to a word that several threads write. */
-#define blix_add_shared(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
+#define blix_add_shared(p, n)	      __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
 #define blix_add_shared_release(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELEASE)
 
 /* Compare and swap, never spurious; *(expected) receives the found value on failure. */
 #define blix_cas_acq_rel(p, expected, desired)                                                     \
-	__atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+	__atomic_compare_exchange_n((p), (expected), (desired), 0, __ATOMIC_ACQ_REL,               \
+				    __ATOMIC_ACQUIRE)
 #define blix_exchange_acq_rel(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 
 /* Words of records and exemplars: relaxed, ordered by the fences of the protocol. */

@@ -32,7 +32,7 @@ _Static_assert(3 * (BLIX_RING_BYTES_MIN / RECORD_SHARE) + BLIX_RING_BYTES_MIN / 
 	       "the floor may reach the tail");
 _Static_assert(SLACK_SHARE >= 4, "slack above a quarter of the ring");
 _Static_assert(BLIX_RING_BYTES_MAX / RECORD_SHARE / 8 <= INT_MAX, "a record's words fit an int");
-_Static_assert(sizeof(struct blix_record) == 8 * BLIX_RING_HEAD_WORDS, "header words");
+_Static_assert(sizeof(struct blix_record) / 8 == BLIX_RING_HEAD_WORDS, "header words");
 
 /* The ring's bytes are read and written as words only. */
 typedef uint64_t __attribute__((may_alias)) ring_word;
@@ -231,6 +231,9 @@ static void copy_in(struct blix_ring_writer *writer, const struct blix_ring_entr
 		    uint64_t size, uint64_t pad)
 {
 	ring_word *to = word_at(writer->data, writer->capacity, writer->tail + pad);
+	/* Locals, because the stores below may alias anything and would have them read again. */
+	const uint64_t *body = entry->body;
+	uint32_t n_words = entry->n_words;
 
 	if (pad)
 		blix_store_data(word_at(writer->data, writer->capacity, writer->tail),
@@ -238,8 +241,9 @@ static void copy_in(struct blix_ring_writer *writer, const struct blix_ring_entr
 	blix_store_data(to, pack_head(size, entry->type, entry->flags));
 	blix_store_data(to + 1, writer->seq);
 	blix_store_data(to + 2, entry->t_ns);
-	for (uint32_t i = 0; i < entry->n_words; i++)
-		blix_store_data(to + BLIX_RING_HEAD_WORDS + i, entry->body[i]);
+	to += BLIX_RING_HEAD_WORDS;
+	for (uint32_t i = 0; i < n_words; i++)
+		blix_store_data(to + i, body[i]);
 }
 
 int blix_ring_write(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,

@@ -18,7 +18,9 @@ enum {
 	SLOT_WORDS = sizeof(struct blix_span_slot) / 8,
 };
 _Static_assert(offsetof(struct blix_span_slot, ctl) == 0, "ctl is the first word");
-_Static_assert(offsetof(struct blix_span_slot, data) % 8 == 0, "the head is whole words");
+_Static_assert(offsetof(struct blix_span_slot, data) % 8 == 0 &&
+		       offsetof(struct blix_span_slot, used_bytes) % 8 == 0,
+	       "cleared as whole words");
 
 /* A slot as words, whatever its fields: it is copied so. */
 typedef uint64_t __attribute__((may_alias)) slot_word;
@@ -62,51 +64,65 @@ static bool take_any(const struct blix_view *view, uint32_t lane, uint32_t *hint
 		     struct blix_slot_ref *ret_ref)
 {
 	uint32_t count = blix_view_slot_count(view, lane);
+	uint32_t index = *hint;
 
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t index = (*hint + i) % count;
+	for (uint32_t i = 0; i < count; i++, index++) {
 		uint64_t gen;
 
+		if (index >= count)
+			index = 0;
 		if (!take(blix_view_slot(view, lane, index), lane, &gen))
 			continue;
-		*hint = index + 1;
+		*hint = index; /* most spans are short: it will be free again, and in the cache */
 		*ret_ref = (struct blix_slot_ref){.lane = lane, .slot = index, .gen = gen};
 		return true;
 	}
 	return false;
 }
 
+static void store_id(uint8_t *to, const uint8_t *from, size_t n_words)
+{
+	uint64_t words[2];
+
+	memcpy(words, from, n_words * 8);
+	for (size_t i = 0; i < n_words; i++)
+		blix_store_data((slot_word *)(void *)to + i, words[i]);
+}
+
+/* Every field of the head, each once and at its own size: a copy put together from smaller pieces
+ * would cost more than all the rest. */
+static void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
+{
+	store_id(slot->trace_id, head->trace_id, 2);
+	store_id(slot->span_id, head->span_id, 1);
+	store_id(slot->parent_id, head->parent_id, 1);
+	blix_store_data(&slot->start_ns, head->start_ns);
+	blix_store_data(&slot->name_id, head->name_id);
+	blix_store_data(&slot->scope_id, head->scope_id);
+	blix_store_data(&slot->kind, head->kind);
+	blix_store_data(&slot->status, 0);
+	blix_store_data(&slot->tid, head->tid);
+	blix_store_data(&slot->flags, 0);
+	/* end_pos to drop_before belong to ENDING and DROPPING, which store them first. */
+	for (uint32_t i = offsetof(struct blix_span_slot, used_bytes) / 8; i < HEAD_WORDS; i++)
+		blix_store_data((slot_word *)slot + i, 0);
+	blix_store_data(&slot->trace_flags, head->trace_flags);
+}
+
 int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		    const struct blix_slot_head *head, struct blix_slot_ref *ret_ref)
 {
-	union {
-		struct blix_span_slot slot;
-		slot_word words[SLOT_WORDS];
-	} fill;
 	struct blix_slot_ref ref;
+	struct blix_span_slot *slot;
 
 	if (!take_any(view, lane, hint, &ref) && (lane == 0 || !take_any(view, 0, hint, &ref))) {
 		blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, BLIX_DROP_OPEN_LIMIT);
 		return -ENOSPC;
 	}
-
-	memset(&fill, 0, offsetof(struct blix_span_slot, data));
-	memcpy(fill.slot.trace_id, head->trace_id, sizeof(head->trace_id));
-	memcpy(fill.slot.span_id, head->span_id, sizeof(head->span_id));
-	memcpy(fill.slot.parent_id, head->parent_id, sizeof(head->parent_id));
-	fill.slot.start_ns = head->start_ns;
-	fill.slot.name_id = head->name_id;
-	fill.slot.scope_id = head->scope_id;
-	fill.slot.kind = head->kind;
-	fill.slot.tid = head->tid;
-	fill.slot.trace_flags = head->trace_flags;
-
-	struct blix_span_slot *slot = blix_view_slot(view, ref.lane, ref.slot);
-
-	for (uint32_t i = 1; i < HEAD_WORDS; i++)
-		blix_store_data((slot_word *)slot + i, fill.words[i]);
-	blix_store_release(&slot->ctl,
-			   ctl_word(ref.gen, BLIX_SLOT_OPEN)); /* the fields before it */
+	slot = blix_view_slot(view, ref.lane, ref.slot);
+	fill(slot, head);
+	/* Release: the fields before OPEN. */
+	blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_OPEN));
 	*ret_ref = ref;
 	return 0;
 }

@@ -160,5 +160,7 @@ bool tiny_slot_ok(const struct blix_span_slot *slot, uint64_t *ret_id)
 	       memcmp(slot->parent_id, head.parent_id, sizeof(head.parent_id)) == 0 &&
 	       slot->start_ns == head.start_ns && slot->name_id == head.name_id &&
 	       slot->scope_id == head.scope_id && slot->kind == head.kind &&
-	       slot->trace_flags == head.trace_flags && slot->used_bytes == 0;
+	       slot->trace_flags == head.trace_flags && slot->used_bytes == 0 &&
+	       slot->status == 0 && slot->flags == 0 && slot->n_attrs == 0 &&
+	       slot->dropped_attrs == 0 && slot->status_len == 0;
 }

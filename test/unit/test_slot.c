@@ -148,6 +148,19 @@ Test(slot, a_freed_slot_is_found_again_and_its_old_reference_is_stale)
 	cr_assert_not_null(blix_slot_get(&file.view, again), "its successor was not touched");
 }
 
+Test(slot, a_slot_carries_nothing_over_to_its_next_span)
+{
+	struct blix_span_slot *slot = blix_view_slot(&file.view, 1, 0);
+
+	memset(slot, 0xa5, sizeof(*slot));
+	slot->ctl = 9 << 8 | BLIX_SLOT_FREE;
+	cr_assert_eq(begin(1, 4).gen, 10);
+	cr_assert_eq(recover().ids[0], 4); /* visit() looks at every field */
+	cr_assert_eq(slot->n_events + slot->n_links + slot->dropped_events + slot->dropped_links,
+		     0);
+	cr_assert_eq(slot->tracestate_len, 0);
+}
+
 Test(slot, ending_twice_or_with_a_foreign_reference_does_nothing_but_count)
 {
 	struct blix_slot_ref ref = begin(1, 5);
