@@ -26,8 +26,10 @@ struct job {
 struct look {
 	struct disk *disk;
 	struct job *under_way;
+	bool again; /* asked while a question was under way */
 	struct look_result last;
 	char shm_path[LOOK_PATH_BYTES];
+	char data_dir[LOOK_PATH_BYTES];
 };
 
 static uint64_t mono_ns(void)
@@ -141,16 +143,38 @@ static void work(void *arg)
 /* ---- on the loop thread ------------------------------------------------------------------------
  */
 
+static void submit(struct look *l);
+
 static void done(void *arg)
 {
 	struct job *job = arg;
+	struct look *owner = job->owner;
 
-	if (job->owner) {
-		job->owner->under_way = NULL;
+	if (owner) {
+		owner->under_way = NULL;
 		if (job->ran)
-			job->owner->last = job->result;
+			owner->last = job->result;
+		if (owner->again)
+			submit(owner);
 	}
 	free(job);
+}
+
+static void submit(struct look *l)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	l->again = false;
+	if (!job)
+		return;
+	job->owner = l;
+	strcpy(job->shm_path, l->shm_path);
+	strcpy(job->data_dir, l->data_dir);
+	l->under_way = job;
+	if (disk_submit(l->disk, work, done, job) < 0) {
+		l->under_way = NULL; /* refused and counted by the disk: ask again next time */
+		free(job);
+	}
 }
 
 struct look *look_new(struct disk *disk, const char *shm_path)
@@ -176,21 +200,14 @@ struct look *look_free(struct look *l)
 
 void look_ask(struct look *l, const char *data_dir)
 {
-	struct job *job;
-
-	if (!l->disk || l->under_way)
+	if (!l->disk)
 		return;
-	job = calloc(1, sizeof(*job));
-	if (!job)
-		return;
-	job->owner = l;
-	strcpy(job->shm_path, l->shm_path);
-	strncpy(job->data_dir, data_dir, sizeof(job->data_dir) - 1);
-	l->under_way = job;
-	if (disk_submit(l->disk, work, done, job) < 0) {
-		l->under_way = NULL; /* refused and counted by the disk: ask again next time */
-		free(job);
-	}
+	memset(l->data_dir, 0, sizeof(l->data_dir));
+	strncpy(l->data_dir, data_dir, sizeof(l->data_dir) - 1);
+	if (l->under_way)
+		l->again = true; /* what is under way may be about another directory */
+	else
+		submit(l);
 }
 
 const struct look_result *look_result(const struct look *l)

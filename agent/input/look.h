@@ -35,7 +35,8 @@ struct look *look_new(struct disk *disk, const char *shm_path);
 struct look *
 look_free(struct look *l); /* accepts NULL, returns NULL; an answer under way is lost */
 
-/* Ask, unless a question is under way. data_dir: absolute, or "" for none; copied. */
+/* Ask; behind a question that is under way, at most once. data_dir: absolute, or "" for none;
+ * copied. */
 void look_ask(struct look *l, const char *data_dir);
 
 /* The last answer. Borrowed until the next turn of the loop. */

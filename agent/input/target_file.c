@@ -47,7 +47,7 @@ int target_rebuild(struct target *t)
 	r = host_register(t->host, t->snapshot);
 	if (r == 0)
 		r = self_register(t->self, t->snapshot);
-	if (r == 0 && t->now.map) {
+	if (r == 0 && t->now.map && !t->served_out) {
 		t->values = node_shm_new(t->now.map, t->snapshot, t->options.native_histograms);
 		r = t->values ? 0 : -ENOMEM;
 	}
@@ -146,24 +146,32 @@ static const char *how_it_went(const struct target *t)
 	return t->life.node == TARGET_NODE_CLOSED ? "it closed its file" : "its process is gone";
 }
 
+/* The time for the final counters is over. Its rings come to their end before it is let go. */
+static void end_service(struct target *t)
+{
+	if (!t->served_out) {
+		t->served_out = true;
+		target_note_file_figures(t);
+		forget_values(t);
+		target_rebuild(t);
+		target_set_state(t, t->life.node, TARGET_FILE_DETACHED,
+				 "it is gone, and the time for its final counters is over; start "
+				 "the node again");
+	}
+	if (t->now.drain && !t->drained)
+		return;
+	judge_served(t);
+	target_leave(t, false);
+}
+
 static void set_gone_state(struct target *t, uint64_t now_ns)
 {
-	uint64_t linger_ns = t->options.linger_s * NS_PER_S;
-	bool undrained = t->now.drain && !t->drained;
-
-	if (now_ns - t->gone_ns < linger_ns || undrained) {
+	if (now_ns - t->gone_ns < t->options.linger_s * NS_PER_S)
 		target_set_state(t, t->life.node, TARGET_FILE_LINGERING,
 				 "%s; its final counters stay for %u s; start the node again",
 				 how_it_went(t), t->options.linger_s);
-		return;
-	}
-	target_note_file_figures(t);
-	judge_served(t);
-	target_leave(t, false);
-	target_rebuild(t);
-	target_set_state(t, t->life.node, TARGET_FILE_DETACHED,
-			 "it is gone, and the time for its final counters is over; start the node "
-			 "again");
+	else
+		end_service(t);
 }
 
 static void set_alive_state(struct target *t)
@@ -299,6 +307,7 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	t->judged.set = false;
 	t->removed_said = false;
 	t->drained = false;
+	t->served_out = false;
 	t->life = (struct node_life){0};
 	note_identity(t);
 	target_rebuild(t);

@@ -66,8 +66,9 @@ struct target {
 	struct node_shm *values;
 	struct target_signature judged; /* refused, or served to its end */
 	bool removed_said;
-	bool drained;	/* rings of a dead node are empty */
-	int lock_error; /* why `now.drain` is NULL */
+	bool served_out; /* dead for so long that its values are no longer shown */
+	bool drained;	 /* rings of a dead node are empty */
+	int lock_error;	 /* why `now.drain` is NULL */
 
 	/* the node */
 	bool known;
