@@ -109,7 +109,8 @@ int hard_state_open(int dir, uint64_t node_id, struct hard_state *state)
 		hard_state_close(state);
 		return err;
 	}
-	record_storage_read(TABLE_RAFT_HARD_STATE, record_now_ns() - start);
+	if (state->sequence)
+		record_storage_read(TABLE_RAFT_HARD_STATE, record_now_ns() - start);
 	return 0;
 }
 

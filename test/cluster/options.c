@@ -63,6 +63,18 @@ static bool is_wildcard(const struct sockaddr *address)
 		&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
+/* IPv4 where there is a choice, so that "localhost" is what most people mean by it. */
+static struct addrinfo *look_up(const char *host, const char *port)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_INET};
+	struct addrinfo *found;
+
+	if (!getaddrinfo(host, port, &hints, &found))
+		return found;
+	hints.ai_family = AF_INET6;
+	return getaddrinfo(host, port, &hints, &found) ? NULL : found;
+}
+
 /* "localhost:7001" -> "127.0.0.1:7001", "[::1]:7001" -> "[::1]:7001". */
 static bool resolve(const char *text, char ret_address[ADDRESS_MAX + 1])
 {
@@ -79,9 +91,8 @@ static bool resolve(const char *text, char ret_address[ADDRESS_MAX + 1])
 	if (!host[0] || (!bracketed && strchr(host, ':')))
 		return false;
 
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	struct addrinfo *found;
-	if (getaddrinfo(host, colon + 1, &hints, &found))
+	struct addrinfo *found = look_up(host, colon + 1);
+	if (!found)
 		return false;
 	bool ok = !is_wildcard(found->ai_addr) &&
 		  !getnameinfo(found->ai_addr, found->ai_addrlen, numeric, sizeof(numeric), NULL, 0,

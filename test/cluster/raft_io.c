@@ -176,7 +176,8 @@ static int load_log(struct raft_io_state *state, const struct raft_snapshot *sna
 	int err = log_store_load(state->log, &entries, &n);
 	if (err)
 		return err;
-	record_storage_read(TABLE_RAFT_LOG, record_now_ns() - start);
+	if (n)
+		record_storage_read(TABLE_RAFT_LOG, record_now_ns() - start);
 	uint64_t first = log_store_first(state->log);
 	uint64_t expected = snapshot ? snapshot->index + 1 : 1;
 	if (snapshot ? first > expected && n : first != expected && n) {

@@ -224,6 +224,8 @@ def test_kill_leader(nodes):
     first = old.dump()
     check(first.of("raft_proposals_total") < final.of("raft_proposals_total"), "its counters begin at 0 again",
           (first.of("raft_proposals_total"), final.of("raft_proposals_total")))
+    read = [first.of(f'storage_reads_total{{table="{t}"}}') for t in ("raft_log", "raft_hard_state", "raft_snapshot")]
+    check(read == [1, 1, 0], "it has read its log and its vote, once", read)
     check(wait_for(lambda: settled(nodes)), "it takes its place again", old.words())
     check(wait_for(lambda: old.dump().of("raft_applied_index") >= rest[0].dump().of("raft_applied_index") - 50),
           "and catches up")
