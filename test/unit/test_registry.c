@@ -158,7 +158,7 @@ Test(registry, without_cells_left_labelled_series_overflow_and_others_record_now
 
 Test(registry, wrong_slots_kinds_and_counts_of_values_are_counted)
 {
-	const char *const nine[9] = {"1", "2", "3", "4", "5", "6", "7", "8", "9"};
+	const char *const values[9] = {"1", "2", "3", "4", "5", "6", "7", "8", "9"};
 	uint32_t slot = new_counter("a_total", "key", 0);
 	struct blix_series_desc s;
 
@@ -169,7 +169,7 @@ Test(registry, wrong_slots_kinds_and_counts_of_values_are_counted)
 	cr_expect_eq(blix_registry_resolve(&r, slot, COUNTERS, NULL, 0, &s), -EINVAL);
 	cr_expect_eq(blix_registry_resolve(&r, slot, COUNTERS, NULL, 1, &s), -EINVAL);
 	cr_expect_eq(blix_registry_resolve(&r, slot, COUNTERS, LIST("x", "y"), 2, &s), -EINVAL);
-	cr_expect_eq(blix_registry_resolve(&r, slot, COUNTERS, nine, 9, &s), -EINVAL);
+	cr_expect_eq(blix_registry_resolve(&r, slot, COUNTERS, values, 9, &s), -EINVAL);
 	cr_expect_eq(r.stats[BLIX_STAT_LABEL_MISMATCH], 4u);
 }
 
@@ -258,84 +258,80 @@ static int try(const struct blix_registry_spec *spec)
 	return blix_registry_register(&r, spec, &slot);
 }
 
+/* One byte too long each, when filled. */
+static char long_name[BLIX_NAME_MAX + 2];
+static char long_key[BLIX_LABEL_KEY_MAX + 2];
+static char long_unit[BLIX_UNIT_MAX + 2];
+
+static const uint64_t falling[] = {2, 1};
+static const uint64_t equal[] = {1, 1};
+static const uint64_t zero[] = {0, 1};
+static const uint64_t good[BLIX_BOUNDS_MAX + 1] = {1, 2, 3};
+static const char *const nine[9] = {"a", "b", "c", "d", "e", "f", "g", "h", "i"};
+
+static const struct blix_registry_spec bad[] = {
+	{.kind = BLIX_COUNTER},
+	{.name = "", .kind = BLIX_GAUGE},
+	{.name = "9lives", .kind = BLIX_GAUGE},
+	{.name = "with-dash", .kind = BLIX_GAUGE},
+	{.name = "caf\xc3\xa9", .kind = BLIX_GAUGE},
+	{.name = long_name, .kind = BLIX_GAUGE},
+	{.name = "a", .kind = BLIX_COUNTER},
+	{.name = "_total", .kind = BLIX_COUNTER},
+	{.name = "a_total", .kind = BLIX_GAUGE},
+	{.name = "a", .kind = 0},
+	{.name = "a", .kind = 6},
+	{.name = "a", .kind = BLIX_GAUGE, .unit = long_unit},
+	{.name = "a", .kind = BLIX_GAUGE, .unit = "a b"},
+	{.name = "a", .kind = BLIX_GAUGE, .max_series = BLIX_SERIES_LIMIT + 1},
+	{.name = "a", .kind = BLIX_GAUGE, .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = nine, .n_label_keys = 9},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST(long_key), .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("__x"), .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("le"), .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("quantile"), .n_label_keys = 1},
+	{.name = "a",
+	 .kind = BLIX_GAUGE,
+	 .label_keys = LIST("otel_metric_overflow"),
+	 .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("k", "k"), .n_label_keys = 2},
+	{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST(NULL), .n_label_keys = 1},
+	{.name = "a", .kind = BLIX_GAUGE, .bounds = good, .n_bounds = 3},
+	{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = falling, .n_bounds = 2},
+	{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = equal, .n_bounds = 2},
+	{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = zero, .n_bounds = 2},
+	{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = good, .n_bounds = 0},
+	{.name = "a",
+	 .kind = BLIX_HISTOGRAM,
+	 .unit = "s",
+	 .bounds = good,
+	 .n_bounds = BLIX_BOUNDS_MAX + 1},
+	{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "By"},
+};
+
 Test(registry, specs_out_of_range_are_refused)
 {
-	char name[BLIX_NAME_MAX + 2];
-	char key[BLIX_LABEL_KEY_MAX + 2];
-	char unit[BLIX_UNIT_MAX + 2];
-	const uint64_t falling[] = {2, 1};
-	const uint64_t equal[] = {1, 1};
-	const uint64_t zero[] = {0, 1};
-	const uint64_t good[BLIX_BOUNDS_MAX + 1] = {1, 2, 3};
-	const char *const nine[9] = {"a", "b", "c", "d", "e", "f", "g", "h", "i"};
-	const struct blix_registry_spec bad[] = {
-		{.kind = BLIX_COUNTER},
-		{.name = "", .kind = BLIX_GAUGE},
-		{.name = "9lives", .kind = BLIX_GAUGE},
-		{.name = "with-dash", .kind = BLIX_GAUGE},
-		{.name = "caf\xc3\xa9", .kind = BLIX_GAUGE},
-		{.name = name, .kind = BLIX_GAUGE},
-		{.name = "a", .kind = BLIX_COUNTER},
-		{.name = "_total", .kind = BLIX_COUNTER},
-		{.name = "a_total", .kind = BLIX_GAUGE},
-		{.name = "a", .kind = 0},
-		{.name = "a", .kind = 6},
-		{.name = "a", .kind = BLIX_GAUGE, .unit = unit},
-		{.name = "a", .kind = BLIX_GAUGE, .unit = "a b"},
-		{.name = "a", .kind = BLIX_GAUGE, .max_series = BLIX_SERIES_LIMIT + 1},
-		{.name = "a", .kind = BLIX_GAUGE, .n_label_keys = 1},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = nine, .n_label_keys = 9},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST(key), .n_label_keys = 1},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("__x"), .n_label_keys = 1},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("le"), .n_label_keys = 1},
-		{.name = "a",
-		 .kind = BLIX_GAUGE,
-		 .label_keys = LIST("quantile"),
-		 .n_label_keys = 1},
-		{.name = "a",
-		 .kind = BLIX_GAUGE,
-		 .label_keys = LIST("otel_metric_overflow"),
-		 .n_label_keys = 1},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST("k", "k"), .n_label_keys = 2},
-		{.name = "a", .kind = BLIX_GAUGE, .label_keys = LIST(NULL), .n_label_keys = 1},
-		{.name = "a", .kind = BLIX_GAUGE, .bounds = good, .n_bounds = 3},
-		{.name = "a",
-		 .kind = BLIX_HISTOGRAM,
-		 .unit = "s",
-		 .bounds = falling,
-		 .n_bounds = 2},
-		{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = equal, .n_bounds = 2},
-		{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = zero, .n_bounds = 2},
-		{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "s", .bounds = good, .n_bounds = 0},
-		{.name = "a",
-		 .kind = BLIX_HISTOGRAM,
-		 .unit = "s",
-		 .bounds = good,
-		 .n_bounds = BLIX_BOUNDS_MAX + 1},
-		{.name = "a", .kind = BLIX_HISTOGRAM, .unit = "By"},
-	};
-
-	memset(name, 'n', sizeof(name));
-	name[BLIX_NAME_MAX + 1] = '\0';
-	memset(key, 'k', sizeof(key));
-	key[BLIX_LABEL_KEY_MAX + 1] = '\0';
-	memset(unit, 'u', sizeof(unit));
-	unit[BLIX_UNIT_MAX + 1] = '\0';
+	memset(long_name, 'n', sizeof(long_name));
+	long_name[BLIX_NAME_MAX + 1] = '\0';
+	memset(long_key, 'k', sizeof(long_key));
+	long_key[BLIX_LABEL_KEY_MAX + 1] = '\0';
+	memset(long_unit, 'u', sizeof(long_unit));
+	long_unit[BLIX_UNIT_MAX + 1] = '\0';
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_expect_eq(try(&bad[i]), -EINVAL, "spec %zu", i);
 	cr_expect_eq(try(NULL), -EINVAL);
 	cr_expect_eq(r.n_metrics, 0u);
 
-	name[BLIX_NAME_MAX] = '\0';
-	cr_expect_eq(try(&(struct blix_registry_spec){.name = name, .kind = BLIX_GAUGE}), 0);
-	key[BLIX_LABEL_KEY_MAX] = '\0';
-	unit[BLIX_UNIT_MAX] = '\0';
+	long_name[BLIX_NAME_MAX] = '\0';
+	cr_expect_eq(try(&(struct blix_registry_spec){.name = long_name, .kind = BLIX_GAUGE}), 0);
+	long_key[BLIX_LABEL_KEY_MAX] = '\0';
+	long_unit[BLIX_UNIT_MAX] = '\0';
 	cr_expect_eq(try(&(struct blix_registry_spec){
 			     .name = "at_the_limit",
 			     .kind = BLIX_GAUGE,
-			     .unit = unit,
+			     .unit = long_unit,
 			     .max_series = BLIX_SERIES_LIMIT,
-			     .label_keys = LIST(key, "b", "c", "d", "e", "f", "g", "h"),
+			     .label_keys = LIST(long_key, "b", "c", "d", "e", "f", "g", "h"),
 			     .n_label_keys = 8}),
 		     0);
 }
