@@ -31,6 +31,7 @@ TERM = "blixard_raft_term"
 UP = "blixard_node_up"
 HOST = "blixard_host_memory_total_bytes"
 TRUTH_PAIRS = 256
+NOBODY = 65534
 
 cases = 0
 failures = 0
@@ -92,17 +93,20 @@ class Node:
 
 
 class Agent:
-    def __init__(self, box, name="n1", *options, port=None, state=None):
+    def __init__(self, box, name="n1", *options, port=None, state=None, user=None):
         self.port = port or free_port()
         self.log_path = os.path.join(box.dir, f"agent-{self.port}-{time.monotonic_ns()}.log")
         state = state or os.path.join(box.dir, f"state-{self.port}")
         os.makedirs(state, exist_ok=True)
+        if user:
+            os.chown(state, user, user)
         environment = dict(os.environ, STATE_DIRECTORY=state)
         environment.pop("JOURNAL_STREAM", None)
         with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(
                 [AGENT, "--shm", box.path(name), "--listen", f"127.0.0.1:{self.port}", *options],
-                stdout=log, stderr=log, env=environment)
+                stdout=log, stderr=log, env=environment, user=user, group=user,
+                extra_groups=[] if user else None)
         processes.append(self.process)
         ready, _ = until(10, lambda: self.get("/ready")[0] == 200)
         if not ready:
@@ -386,6 +390,24 @@ def truncated(box):
     check(until(5, lambda: agent.metrics().get(UP) == 1)[0], "the next node is served again", agent.log())
 
 
+def unprivileged(box):
+    if os.getuid() != 0:
+        print("ok - an agent that may only read # SKIP needs root to become another user")
+        return
+    os.chmod(box.dir, 0o755)
+    node = Node(box).wait_for("ready")
+    agent = Agent(box, user=NOBODY)
+    refused, _ = until(5, lambda: agent.file_state() == "refused")
+    check(refused and agent.metrics()[UP] == 0, "a file the agent may not read is refused", agent.file_state())
+    os.chmod(box.path("n1"), 0o644)
+    up, _ = until(5, lambda: agent.metrics().get(UP) == 1)
+    reason = agent.health()[1].get("reason", "")
+    check(up and agent.metrics()[REQUESTS] > 0, "once it may read it, it serves it", agent.file_state())
+    check("may not write" in reason, "and says that it cannot acknowledge", reason)
+    node.kill()
+    check(until(2, lambda: agent.node_state() == "dead")[0], "and still sees it die")
+
+
 def same_for_all(box):
     agent = Agent(box)
     node = Node(box, "n1", "--churn", "0.2", "--threads", "4").wait_for("still")
@@ -461,7 +483,7 @@ def main():
             return 77
     wanted = sys.argv[1:]
     for case in (waiting, killed_node, restarted_node, killed_agent, stopped_node, standby, bad_files,
-                 truncated, same_for_all, churn, idle):
+                 truncated, unprivileged, same_for_all, churn, idle):
         if wanted and case.__name__ not in wanted:
             continue
         box = Box()

@@ -159,61 +159,78 @@ static void handle_signals(void)
 	sigaction(SIGUSR2, &action, NULL);
 }
 
-int main(int argc, char **argv)
+struct options {
+	struct blix_identity identity;
+	double churn_s;
+	int n_threads;
+	bool heartbeat;
+};
+
+static bool take_option(struct options *o, const char *name, const char *value)
 {
-	struct blix_identity identity = {.node_id = 1, .cluster = "test", .service_version = "1.0"};
-	double churn_s = 0;
-	int n_threads = 4;
-	bool heartbeat = false;
-	int r;
+	if (strcmp(name, "--threads") == 0)
+		o->n_threads = atoi(value);
+	else if (strcmp(name, "--rate") == 0)
+		rate = strtoull(value, NULL, 10);
+	else if (strcmp(name, "--node-id") == 0)
+		o->identity.node_id = strtoull(value, NULL, 10);
+	else if (strcmp(name, "--grpc") == 0)
+		o->identity.grpc_address = value;
+	else if (strcmp(name, "--data") == 0)
+		o->identity.data_dir = value;
+	else if (strcmp(name, "--churn") == 0)
+		o->churn_s = atof(value);
+	else
+		return false;
+	return true;
+}
 
-	rate = 1000;
-	if (argc < 3)
-		return 2;
+static bool take_options(struct options *o, int argc, char **argv)
+{
 	for (int i = 3; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : "";
-
-		if (strcmp(argv[i], "--heartbeat") == 0) {
-			heartbeat = true;
-			continue;
-		}
-		if (strcmp(argv[i], "--threads") == 0)
-			n_threads = atoi(value);
-		else if (strcmp(argv[i], "--rate") == 0)
-			rate = strtoull(value, NULL, 10);
-		else if (strcmp(argv[i], "--node-id") == 0)
-			identity.node_id = strtoull(value, NULL, 10);
-		else if (strcmp(argv[i], "--grpc") == 0)
-			identity.grpc_address = value;
-		else if (strcmp(argv[i], "--data") == 0)
-			identity.data_dir = value;
-		else if (strcmp(argv[i], "--churn") == 0)
-			churn_s = atof(value);
+		if (strcmp(argv[i], "--heartbeat") == 0)
+			o->heartbeat = true;
+		else if (i + 1 == argc || !take_option(o, argv[i], argv[i + 1]))
+			return false;
 		else
-			return 2;
-		i++;
+			i++;
 	}
-	if (n_threads < 1 || n_threads > THREADS_MAX)
-		return 2;
-	handle_signals();
-	map_truth(argv[2]);
-	r = blix_open(argv[1], &identity);
-	if (r < 0) {
-		fprintf(stderr, "test_node: %s\n", blix_status().reason);
-		return 1;
-	}
+	return argc >= 3 && o->n_threads >= 1 && o->n_threads <= THREADS_MAX;
+}
+
+static void resolve(void)
+{
 	requests = blix_counter_of(BLIX_grpc_requests_total, "CreateVm");
 	failed = blix_counter_of(BLIX_grpc_requests_failed_total, "CreateVm", "UNAVAILABLE");
 	duration = blix_histogram_of(BLIX_grpc_request_duration_seconds, "CreateVm");
 	blix_set(blix_gauge_of(BLIX_raft_term), 11);
-	if (churn_s > 0) {
-		churn(n_threads, churn_s);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {
+		.identity = {.node_id = 1, .cluster = "test", .service_version = "1.0"},
+		.n_threads = 4,
+	};
+
+	rate = 1000;
+	if (!take_options(&o, argc, argv))
+		return 2;
+	handle_signals();
+	map_truth(argv[2]);
+	if (blix_open(argv[1], &o.identity) < 0) {
+		fprintf(stderr, "test_node: %s\n", blix_status().reason);
+		return 1;
+	}
+	resolve();
+	if (o.churn_s > 0) {
+		churn(o.n_threads, o.churn_s);
 		puts("still");
 		fflush(stdout);
 		while (!stop)
 			sleep_ns(100000000);
 	} else {
-		run(n_threads, heartbeat);
+		run(o.n_threads, o.heartbeat);
 	}
 	blix_close();
 	return 0;
