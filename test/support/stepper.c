@@ -53,6 +53,8 @@ int64_t stepper_run(const struct stepper *stepper)
 		child(stepper);
 	if (waitpid(pid, &status, 0) < 0 || !WIFSTOPPED(status))
 		return -ENOSYS;
+	/* The child must not run on by itself if we are killed. */
+	(void)ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL);
 	steps = step_through(stepper, pid);
 	kill(pid, SIGKILL);
 	(void)waitpid(pid, &status, 0);

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -434,6 +435,7 @@ static pid_t spawn(void (*run)(void))
 	if (pid < 0)
 		abort();
 	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody outlives the test */
 		random_state = seed;
 		run();
 		_exit(0);
