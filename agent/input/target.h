@@ -55,6 +55,7 @@ struct target_options {
 	uint32_t linger_s;	/* seconds; 0 = final counters vanish with the node */
 	bool native_histograms; /* take exponential cells into the snapshot where the node has them
 				 */
+	bool watch_only;	/* take no lock and no record: leave everything to a real agent */
 	struct disk *disk; /* borrowed for the life of the target; NULL: no file system figures */
 };
 
@@ -76,7 +77,7 @@ struct target_events {
 };
 
 /* Start following a file. Callbacks (each may be NULL) come from the loop, never from within
- * target_new. 0; -EINVAL the path is empty, too long or has no file name; -ENOMEM; -EMFILE. */
+ * target_new. 0; -EINVAL the path is empty, too long or has no file name; -ENOMEM. */
 int target_new(struct event_base *base, const struct target_options *options,
 	       const struct target_events *events, struct target **ret_target);
 

@@ -912,6 +912,31 @@ Test(target, a_second_agent_stands_by_serves_and_takes_over)
 	target = second;
 }
 
+Test(target, one_agent_drains_and_only_with_write_permission)
+{
+	struct drain_totals totals = {0};
+	struct blix_map *first, *second, *reader;
+	struct drain *d = NULL, *refused = NULL;
+	char reason[BLIX_REASON_MAX];
+	struct blix_map_options writes = {.consumer = true}, reads = {0};
+
+	file = make_node(1);
+	cr_assert_eq(blix_map_open(path, &writes, &first, reason), 0);
+	cr_assert_eq(blix_map_open(path, &writes, &second, reason), 0);
+	cr_assert_eq(blix_map_open(path, &reads, &reader, reason), 0);
+	cr_expect_eq(drain_new(reader, &totals, &refused), -EBADF);
+	cr_assert_eq(drain_new(first, &totals, &d), 0);
+	cr_expect_eq(drain_new(second, &totals, &refused), -EBUSY);
+	cr_expect_null(refused);
+	cr_expect_null(drain_free(d, false));
+	blix_map_close(first);
+	cr_assert_eq(drain_new(second, &totals, &d), 0);
+	drain_free(d, false);
+	cr_expect_null(drain_free(NULL, true));
+	blix_map_close(second);
+	blix_map_close(reader);
+}
+
 Test(target, a_dead_nodes_rings_are_emptied_and_the_file_marked_done)
 {
 	char reason[BLIX_REASON_MAX];
