@@ -86,7 +86,7 @@ struct blix_identity {
 	uint32_t ring_bytes;
 	/* 1 to 1024; default 2 x CPUs + 8, at least 16, at most 64. */
 	uint32_t lanes;
-	/* Of each lane: 2 to 65536; default 8192, 32768 with both histograms. */
+	/* Of each lane: 2 to 65536; default 8192, 65536 with both histograms. */
 	uint32_t cells;
 	/* Span slots of each lane: 1 to 4096; default 128. */
 	uint32_t slots;

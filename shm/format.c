@@ -57,7 +57,7 @@ static struct blix_format_options with_defaults(const struct blix_format_options
 	o.lanes = or_default(o.lanes, clamp_u32(2 * n_cpus + 8, LANES_MIN, LANES_MAX));
 	o.ring_bytes = or_default(o.ring_bytes,
 				  clamp_u32(pow2_floor(RING_TOTAL / o.lanes), RING_MIN, RING_MAX));
-	o.cells = or_default(o.cells, o.histograms_both ? 32768 : 8192);
+	o.cells = or_default(o.cells, o.histograms_both ? 65536 : 8192);
 	o.slots = or_default(o.slots, SLOTS_DEFAULT);
 	o.strings_bytes = or_default(o.strings_bytes, 256 << 10);
 	o.metrics = or_default(o.metrics, 512);

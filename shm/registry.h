@@ -26,7 +26,7 @@ enum {
 	BLIX_REGISTRY_GAUGES = 1024,
 	BLIX_REGISTRY_EXEMPLARS = 8192,
 	BLIX_REGISTRY_CELLS = 8192, /* until a file with another number is attached */
-	BLIX_REGISTRY_CELLS_BOTH = 32768,
+	BLIX_REGISTRY_CELLS_BOTH = 65536,
 };
 
 /* Limits of what a program may register. */

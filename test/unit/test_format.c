@@ -133,11 +133,11 @@ Test(format, default_file_of_a_small_machine_takes_about_20_mib)
 	cr_expect_null(v.consumer);
 }
 
-Test(format, both_histogram_forms_get_four_times_the_cells)
+Test(format, both_histogram_forms_get_eight_times_the_cells)
 {
 	struct blix_view v = planned((struct blix_format_options){.histograms_both = true});
 
-	cr_expect_eq(v.lane.n_cells, 32768);
+	cr_expect_eq(v.lane.n_cells, 65536);
 	v = planned((struct blix_format_options){.histograms_both = true, .cells = 100});
 	cr_expect_eq(v.lane.n_cells, 100);
 }
