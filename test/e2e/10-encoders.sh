@@ -114,7 +114,7 @@ sed -i 's/^\(raft_term\) .*/\1 12345/' "$work/openmetrics.changed"
 case_ "and found against protobuf" differs changed
 
 # ---- promtool --------------------------------------------------------------------------------------
-promtool=$build/tools/bin/promtool
+promtool=$build/tools/usr/bin/promtool
 [[ -x $promtool ]] || promtool=$(command -v promtool)
 
 silent() {
