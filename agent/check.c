@@ -140,6 +140,7 @@ static int check_target(struct check *c, const struct options_target *t)
 		.owner = c->options->owner,
 		.stale_after_s = c->options->stale_after_s,
 		.linger_s = c->options->linger_s,
+		.watch_only = true,
 	};
 	const struct target_events events = {.state_changed = on_changed, .arg = c};
 	const struct timeval limit = {.tv_sec = AGENT_CHECK_S};

@@ -283,7 +283,7 @@ static const struct row rows[] = {
 	  "Repeat it for further nodes of this host: each file has its own listener" },
 	{ "listen", "ADDR:PORT", TAKES_TEXT, CONFIGURABLE, set_listen, NULL,
 	  "address to serve the --shm before it; IPv6 in brackets.\n"
-	  "Default: the last address used, else that of the node's gRPC server, port + 1000" },
+	  "Default: the last one used, else that of the node's gRPC server, port + 1000" },
 	{ "owner", "USER", TAKES_TEXT, CONFIGURABLE, set_owner, differs_owner,
 	  "whose files to trust, beside root's. Default: the user the agent runs as" },
 	{ .help = "What to serve" },
@@ -291,8 +291,8 @@ static const struct row rows[] = {
 	  "metric names of a request that does not choose by ?names=. Default: both" },
 	{ "native-histograms", NULL, TAKES_NOTHING, CONFIGURABLE, set_native,
 	  differs_native_histograms,
-	  "exponential buckets beside the classic ones in the protobuf format, where the\n"
-	  "node records them. Prometheus 2.x then stores no classic ones" },
+	  "exponential buckets beside the classic ones in the protobuf format, where\n"
+	  "the node records them. Prometheus 2.x then stores no classic ones" },
 	{ "created-lines", NULL, TAKES_NOTHING, LIVE, set_created, differs_created_lines,
 	  "_created samples in OpenMetrics: one more series for each counter" },
 	{ .help = "How long to wait" },
@@ -304,17 +304,17 @@ static const struct row rows[] = {
 	  "next start. Default: 300" },
 	{ .help = "Configuration and log" },
 	{ "config", "FILE", TAKES_TEXT, 0, set_config, NULL,
-	  "JSON object whose keys are these flags without dashes in front; a flag wins over\n"
-	  "its key. SIGHUP reads it again: names, created-lines, log-level and log-format\n"
-	  "change at once, the others at the next start" },
+	  "JSON object whose keys are these flags without dashes in front; a flag\n"
+	  "wins over its key. SIGHUP reads it again: names, created-lines, log-level\n"
+	  "and log-format change at once, the others at the next start" },
 	{ "log-level", "error|warning|info|debug", TAKES_TEXT, LIVE, set_log_level,
 	  differs_log_level, "what to say on stderr. Default: info" },
 	{ "log-format", "text|json", TAKES_TEXT, LIVE, set_log_format, differs_log_format,
 	  "how to say it. Default: text" },
 	{ .help = "Instead of serving" },
 	{ "check", NULL, TAKES_NOTHING, 0, set_check, NULL,
-	  "validate flags, configuration, files and addresses, say what was found, and exit:\n"
-	  "0 if the agent would work, 1 if not" },
+	  "validate flags, configuration, files and addresses, say what was found,\n"
+	  "and exit: 0 if the agent would work, 1 if not" },
 	{ "dump-metrics", "json|markdown", TAKES_TEXT, 0, set_dump, NULL,
 	  "print the catalogue of metrics" },
 	{ "version", NULL, TAKES_NOTHING, 0, set_version, NULL, "print the version" },

@@ -184,7 +184,7 @@ static void set_alive_state(struct target *t)
 				 "its heartbeat has stood still for %u s, but it holds its file: "
 				 "look at process %u",
 				 t->options.stale_after_s, t->id.pid);
-	else if (t->now.drain)
+	else if (t->now.drain || t->options.watch_only)
 		target_set_state(t, TARGET_NODE_LIVE, file, "%s", "");
 	else if (t->lock_error == -EBUSY)
 		target_set_state(
@@ -344,7 +344,7 @@ static int open_map(struct target *t, struct blix_map **ret_map, char *reason)
 	struct blix_map_options options = {
 		.check_owner = t->options.check_owner,
 		.owner = t->options.owner,
-		.consumer = true,
+		.consumer = !t->options.watch_only,
 	};
 	int r = blix_map_open(t->path, &options, ret_map, reason);
 

@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -603,6 +604,31 @@ def flags():
     check(bad.returncode == 1 and "stranger" in bad.stdout, "--check looks into the file", bad.stdout)
 
 
+def agent_pages(path):
+    """The pages of the file that an agent may write: found through its table of contents."""
+    with open(path, "rb") as f:
+        head = f.read(4096)
+        for at in range(0x800, 4096, 64):
+            kind, _, offset, length = struct.unpack_from("<IIQQ", head, at)
+            if kind == 8:
+                f.seek(offset)
+                return f.read(length)
+    return None
+
+
+def check_touches_nothing():
+    path = f"{work}/blix9"
+    node = Node(path)
+    before = agent_pages(path)
+    answer = run("--shm", path, "--listen", f"127.0.0.1:{free_port()}", "--check")
+    check(answer.returncode == 0 and "node 7" in answer.stdout, "--check of a live node names it", answer)
+    check(before and agent_pages(path) == before, "and leaves no trace in its file")
+    agent = Agent("--shm", path, "--listen", f"127.0.0.1:{free_port()}")
+    check(wait_for(lambda: agent_pages(path) != before), "where an agent that serves does")
+    agent.stop()
+    node.end(signal.SIGTERM)
+
+
 def reload():
     path, port, config = f"{work}/blix5", free_port(), f"{work}/reload.json"
 
@@ -658,7 +684,7 @@ def main():
             print(f"{program} is missing: make test-programs")
             return 77
     for part in (states, stranger, requests, taken_port, derived_address, impossible_port, several_files,
-                 unusual_addresses, few_descriptors, flags, reload, full_stderr):
+                 unusual_addresses, few_descriptors, flags, check_touches_nothing, reload, full_stderr):
         print(f"# {part.__name__}", flush=True)
         part()
     print(f"1..{cases}")
