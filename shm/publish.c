@@ -69,7 +69,7 @@ static bool leads_to(int dir_fd, const char *name, int fd)
 
 static void to_hex(const uint8_t bytes[16], char ret_hex[HEX_LEN + 1])
 {
-	for (int i = 0; i < 16; i++)
+	for (size_t i = 0; i < 16; i++)
 		snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
 }
 
@@ -95,8 +95,8 @@ static int open_directory(struct blix_publish *p, const char *path)
 			   "/dev/shm/blix1");
 		return -EINVAL;
 	}
-	strcpy(p->path, path);
-	strcpy(p->name, name);
+	snprintf(p->path, sizeof(p->path), "%s", path);
+	snprintf(p->name, sizeof(p->name), "%s", name);
 	if (!slash)
 		strcpy(dir, ".");
 	else if (slash == path)
@@ -209,7 +209,7 @@ int blix_publish_create(const char *path, const struct blix_format_options *opti
 			struct blix_publish *ret_publish)
 {
 	struct blix_publish *p = ret_publish;
-	struct blix_view plan;
+	struct blix_view plan = {0};
 	void *base;
 	int err;
 
