@@ -113,7 +113,6 @@ void blix_session_end(void)
 static struct blix_format_options options_for(const struct blix_identity *id,
 					      const struct blix_description *d)
 {
-	uint32_t needed = blix_registry_cells(&blix_registry_);
 	uint32_t cells = id->cells	      ? id->cells
 			 : d->histograms_both ? BLIX_REGISTRY_CELLS_BOTH
 					      : BLIX_REGISTRY_CELLS;
@@ -125,7 +124,9 @@ static struct blix_format_options options_for(const struct blix_identity *id,
 				  : 0,
 		.lanes = id->lanes,
 		.ring_bytes = id->ring_bytes,
-		.cells = cells > needed ? cells : needed, /* series resolved earlier keep theirs */
+		/* Series resolved earlier keep their cells, and none that is resolved now by
+		 * another thread may outgrow the file. */
+		.cells = blix_registry_limit_cells(&blix_registry_, cells),
 		.slots = id->slots,
 		.strings_bytes = BLIX_REGISTRY_STRINGS_BYTES,
 		.metrics = BLIX_REGISTRY_METRICS,

@@ -745,12 +745,12 @@ struct blix_metric_desc blix_registry_metric_of(struct blix_registry *r,
 	return metric;
 }
 
-uint32_t blix_registry_cells(struct blix_registry *r)
+uint32_t blix_registry_limit_cells(struct blix_registry *r, uint32_t cells)
 {
-	uint32_t cells;
-
 	pthread_mutex_lock(&r->lock);
-	cells = r->cells_used + 1;
+	if (cells < r->cells_used + 1)
+		cells = r->cells_used + 1;
+	r->cell_limit = cells;
 	pthread_mutex_unlock(&r->lock);
 	return cells;
 }

@@ -83,8 +83,9 @@ int blix_registry_attach(struct blix_registry *registry, const struct blix_view 
 /* Forget the file; the registry itself stays as it is. */
 void blix_registry_detach(struct blix_registry *registry);
 
-/* Cells in use, the void cell included: the least a file must have. */
-uint32_t blix_registry_cells(struct blix_registry *registry);
+/* From now on `cells` is the limit for new series, or, if more are in use, as many as those (the
+ * void cell included). Returns the limit: what the next file must have. */
+uint32_t blix_registry_limit_cells(struct blix_registry *registry, uint32_t cells);
 
 /* From now on new histograms do, or do not, get exponential cells.
  * True: some histogram metric is already registered the other way, and stays so. */

@@ -454,11 +454,12 @@ Test(registry, a_file_with_fewer_cells_than_are_in_use_is_refused)
 
 	counter(a, "1");
 	counter(a, "2");
-	cr_expect_eq(blix_registry_cells(&r), 4u);
+	cr_expect_eq(blix_registry_limit_cells(&r, 3), 4u, "three in use, and the void cell");
+	cr_expect_eq(counter(a, "3").flags, (uint32_t)BLIX_SERIES_OVERFLOW, "the limit holds");
 	cr_expect_eq(blix_registry_attach(&r, &v), 0);
 	blix_registry_detach(&r);
-	r.cell_limit = 0;
-	counter(a, "3");
+	cr_expect_eq(blix_registry_limit_cells(&r, 100), 100u);
+	cr_expect_eq(counter(a, "3").flags, 0u);
 	cr_expect_eq(blix_registry_attach(&r, &v), -ENOSPC);
 }
 
