@@ -349,9 +349,10 @@ def test_snapshots(directory):
         check(wait_for(lambda: settled(nodes) and away.dump().of("raft_applied_index") > behind + 300),
               "a member that missed them comes back through a snapshot", away.words())
         check(any(n.dump().of('storage_reads_total{table="raft_snapshot"}') > 0 for n in rest), "which the leader has read")
-        entries = away.dump().of("raft_applied_entries_total")
-        index = away.dump().of("raft_applied_index")
-        check(entries < index, "entries that came as a snapshot are not counted as applied", (entries, index))
+        # What was applied one by one was also written to the table, but for a few entries of Raft's own.
+        d = away.dump()
+        entries, rows = d.of("raft_applied_entries_total"), d.of('storage_writes_total{table="vm_states"}')
+        check(abs(entries - rows) < 60, "entries that came as a snapshot are not counted as applied", (entries, rows))
         for node in nodes:
             node.process.terminate()
         check([n.process.wait(timeout=10) for n in nodes] == [0, 0, 0], "all stop cleanly")
