@@ -912,6 +912,51 @@ Test(target, a_second_agent_stands_by_serves_and_takes_over)
 	target = second;
 }
 
+Test(target, a_damaged_lane_is_given_up_and_the_others_go_on)
+{
+	struct blix_ring *ring;
+
+	file = make_node(1);
+	shm_file_own_lane(file, 1, (uint32_t)getpid(), 1);
+	ring = blix_view_ring(&file->view, 1);
+	memset(blix_view_ring_data(&file->view, 1), 7, 1024);
+	target = start(10, 300);
+	EVENTUALLY(target, st.draining);
+	for (uint64_t i = 1; i <= BLIX_RING_CORRUPT_MAX; i++) {
+		blix_store_release(&ring->tail, i * 64);
+		EVENTUALLY(target, st.records_corrupt == i);
+	}
+	EVENTUALLY(target, st.lanes_quarantined == 1 && st.node_up);
+	cr_expect_eq(value(target, "blixard_agent_shm_quarantined_lanes", NULL), 1u);
+	cr_expect_eq(value(target, "blixard_agent_shm_corrupt_records_total", NULL),
+		     (uint64_t)BLIX_RING_CORRUPT_MAX);
+	write_records(0, BLIX_REC_SPAN, 4);
+	EVENTUALLY(target, st.records_spans == 4);
+	cr_expect_eq(value(target, COUNTER, "CreateVm"), 1u);
+}
+
+Test(target, what_was_overwritten_unread_is_counted_lost)
+{
+	struct blix_ring_writer writer;
+	uint64_t body[16] = {0}, written = 1000;
+	struct target_status seen;
+
+	file = make_node(1);
+	shm_file_own_lane(file, 1, (uint32_t)getpid(), 1);
+	cr_assert_eq(blix_ring_writer_init(&writer, &file->view, 1), 0);
+	for (uint64_t i = 0; i < written; i++) /* nobody listens: the oldest give way */
+		blix_ring_write(
+			&writer,
+			&(struct blix_ring_entry){
+				.type = BLIX_REC_LOG, .n_words = 16, .t_ns = 1, .body = body},
+			false);
+	target = start(10, 300);
+	EVENTUALLY(target, st.records_logs > 0 && st.records_logs + st.records_lost == written);
+	target_status(target, &seen);
+	cr_expect_gt(seen.records_lost, 0u);
+	cr_expect_lt(seen.records_logs, 16384u / 152 + 1, "no more than the ring holds");
+}
+
 Test(target, one_agent_drains_and_only_with_write_permission)
 {
 	struct drain_totals totals = {0};
