@@ -406,6 +406,9 @@ static void add_zero_series(struct blix_registry *r, uint32_t metric, const char
 	struct blix_labels labels;
 	struct text values[BLIX_LABELS_MAX];
 
+	for (uint32_t i = 0; i < BLIX_LABELS_MAX; i++)
+		values[i] = text_of("");
+
 	blix_labels_begin(&labels, column);
 	while (blix_labels_next(&labels)) {
 		for (uint32_t i = 0; i < labels.n_keys; i++)
@@ -541,8 +544,9 @@ int blix_registry_resolve(struct blix_registry *r, uint32_t slot, uint32_t kind_
 	uint32_t index = BLIX_NO_ID;
 	int err;
 
-	for (size_t i = 0; values && i < n_values && i < BLIX_LABELS_MAX; i++)
-		texts[i] = blix_text_clean(values[i], bytes[i], BLIX_LABEL_VALUE_MAX);
+	for (size_t i = 0; i < BLIX_LABELS_MAX; i++)
+		texts[i] = blix_text_clean(values && i < n_values ? values[i] : "", bytes[i],
+					   BLIX_LABEL_VALUE_MAX);
 	pthread_mutex_lock(&r->lock);
 	err = resolve_locked(r, slot, kind_mask, texts, values ? n_values : 0, &index);
 	if (err == 0)
