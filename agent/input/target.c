@@ -141,6 +141,19 @@ static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f
 		f->cpu_wait_known = node_wait_read(t->wait, now_ns, &f->cpu_wait_ns);
 }
 
+/* What the node has registered and nobody will see is worth a line. */
+static void tell_refused(struct target *t)
+{
+	uint64_t refused = t->values ? node_shm_counts(t->values).refused : 0;
+
+	if (refused > t->refused_said)
+		target_say(t, TARGET_LOG_REPEAT, "refused",
+			   "%llu metrics or series of the node are not shown: their names belong "
+			   "to the host, the agent or another metric, or a limit is reached",
+			   (unsigned long long)refused);
+	t->refused_said = refused;
+}
+
 const struct snapshot *target_collect(struct target *t)
 {
 	uint64_t now_ns = target_mono_ns();
@@ -149,6 +162,7 @@ const struct snapshot *target_collect(struct target *t)
 	target_check_life(t, now_ns);
 	if (t->values && node_shm_collect(t->values) == -ENODATA)
 		target_quarantine(t);
+	tell_refused(t);
 	if (t->now.map)
 		target_note_file_figures(t);
 	gather_facts(t, now_ns, &facts);

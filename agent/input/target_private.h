@@ -94,8 +94,9 @@ struct target {
 	/* figures that outlive a file */
 	struct drain_totals totals;
 	uint64_t incarnations;
-	uint64_t regressions; /* of files left behind */
-	uint64_t refused;     /* of files left behind */
+	uint64_t regressions;  /* of files left behind */
+	uint64_t refused;      /* of files left behind */
+	uint64_t refused_said; /* of the current file */
 	uint64_t dropped[BLIX_DROP_KINDS][SELF_DROP_REASONS];
 	uint64_t dropped_seen[BLIX_DROP_KINDS][SELF_DROP_REASONS]; /* in this incarnation */
 	uint64_t overflow, overflow_seen;

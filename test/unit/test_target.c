@@ -538,6 +538,22 @@ Test(target, a_file_that_appears_is_attached_and_names_its_address)
 	cr_expect_gt(number(target, "blixard_node_start_time_seconds"), 1.6e9);
 }
 
+Test(target, a_refused_metric_is_counted_and_said)
+{
+	file = make_node(1);
+	shm_file_plain(file,
+		       shm_file_metric(file, &(struct shm_file_metric){.name = "process_x_total",
+								       .kind = BLIX_COUNTER}));
+	target = start(10, 300);
+	EVENTUALLY(target, st.node_up);
+	cr_expect_eq(value(target, COUNTER, "CreateVm"), 1u);
+	cr_expect_not_null(strstr(last_line, "not shown"), "%s", last_line);
+	EVENTUALLY(target, st.metrics_refused == 1 && st.metrics == 2 && st.series == 2);
+	strcpy(last_line, "");
+	target_collect(target);
+	cr_expect_str_eq(last_line, "", "once");
+}
+
 Test(target, agent_facts_are_shown)
 {
 	target = start(10, 300);
