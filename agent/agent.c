@@ -59,8 +59,7 @@ static uint64_t clock_ns(clockid_t clock)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- what the servers ask ---------------------------------------------------------------------
- */
+/* ---- what the servers ask -------------------------------------------------------------------- */
 
 static void set_facts(struct node *n)
 {
@@ -162,8 +161,7 @@ static void status(void *arg, struct serve_status *ret_status)
 	status_of_agent(n, ret_status);
 }
 
-/* ---- where to listen ----------------------------------------------------------------------------
- */
+/* ---- where to listen ------------------------------------------------------------------------- */
 
 /* Keep the addresses that are in use and were not given by --listen. */
 static void keep_addresses(struct agent *a)
@@ -240,8 +238,7 @@ static void listen_first(struct node *n)
 		 n->options->shm);
 }
 
-/* ---- targets ------------------------------------------------------------------------------------
- */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 static void on_target_log(void *arg, struct target *t, enum target_log kind, const char *key,
 			  const char *line)
@@ -309,8 +306,7 @@ static void node_stop(struct node *n)
 	n->target = target_free(n->target);
 }
 
-/* ---- configuration ------------------------------------------------------------------------------
- */
+/* ---- configuration --------------------------------------------------------------------------- */
 
 static void apply(struct agent *a)
 {
@@ -408,8 +404,7 @@ static void reload(struct agent *a)
 	}
 }
 
-/* ---- life ---------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void on_drain(evutil_socket_t fd, short what, void *arg)
 {
@@ -449,12 +444,24 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	on_drain(-1, 0, a);
 }
 
+/* On whole multiples of its period, where the targets tick as well: no wake-up of its own. */
+static void arm_turn(struct agent *a)
+{
+	const uint64_t period_us = AGENT_TURN_S * UINT64_C(1000000);
+	uint64_t us = period_us - clock_ns(CLOCK_MONOTONIC) / 1000 % period_us;
+	struct timeval after = {.tv_sec = (time_t)(us / 1000000),
+				.tv_usec = (suseconds_t)(us % 1000000)};
+
+	evtimer_add(a->turn, &after);
+}
+
 static void on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct agent *a = arg;
 
 	(void)fd, (void)what;
 	a->turned_ns = clock_ns(CLOCK_MONOTONIC);
+	arm_turn(a);
 }
 
 static void on_library_log(int severity, const char *message)
@@ -466,7 +473,6 @@ static void on_library_log(int severity, const char *message)
 static int loop_open(struct agent *a)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
-	const struct timeval turn = {.tv_sec = AGENT_TURN_S};
 	int err;
 
 	event_set_log_callback(on_library_log);
@@ -477,11 +483,11 @@ static int loop_open(struct agent *a)
 	err = disk_new(a->base, AGENT_DISK_JOBS_MAX, &a->disk);
 	if (err)
 		return err;
-	a->turn = event_new(a->base, -1, EV_PERSIST, on_turn, a);
+	a->turn = evtimer_new(a->base, on_turn, a);
 	a->drain = evtimer_new(a->base, on_drain, a);
 	if (!a->turn || !a->drain)
 		return -ENOMEM;
-	event_add(a->turn, &turn);
+	arm_turn(a);
 	for (size_t i = 0; i < 3; i++) {
 		a->signals[i] = evsignal_new(a->base, numbers[i], on_signal, a);
 		if (!a->signals[i] || event_add(a->signals[i], NULL) < 0)

@@ -57,8 +57,7 @@ double target_peak(const struct target *t, uint64_t now_ns)
 	return most;
 }
 
-/* ---- draining ---------------------------------------------------------------------------------
- */
+/* ---- draining -------------------------------------------------------------------------------- */
 
 static uint32_t elapsed_ms(uint64_t *since_ns, uint64_t now_ns)
 {
@@ -116,8 +115,7 @@ static void drain_old(struct target *t, uint64_t now_ns)
 	target_drop_old(t, false);
 }
 
-/* ---- the timer
- * ------------------------------------------------------------------------------------ */
+/* ---- the timer ------------------------------------------------------------------------------- */
 
 static bool is_due(uint64_t *due_ns, uint64_t now_ns, uint32_t period_ms)
 {
@@ -140,18 +138,21 @@ static uint32_t next_ms(const struct target *t)
 	return ms;
 }
 
-/* Idle targets tick on the same half seconds of the clock, so that ten files wake the process
- * twice a second and not twenty times. */
-static uint32_t aligned_ms(uint32_t ms, uint64_t now_ns)
+/* Idle targets tick on the same half seconds of the clock, to the microsecond, so that ten files
+ * and the agent's own timer wake the process twice a second and not twenty times. */
+static uint64_t aligned_us(uint32_t ms, uint64_t now_ns)
 {
+	uint64_t us = ms * UINT64_C(1000);
+
 	if (ms != TARGET_LIFE_MS && ms != TARGET_PROBE_MS)
-		return ms;
-	return ms - (uint32_t)(now_ns / NS_PER_MS % ms);
+		return us;
+	return us - now_ns / 1000 % us;
 }
 
-static void arm(struct target *t, uint32_t ms)
+static void arm(struct target *t, uint64_t us)
 {
-	struct timeval after = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval after = {.tv_sec = (time_t)(us / 1000000),
+				.tv_usec = (suseconds_t)(us % 1000000)};
 
 	event_add(t->timer, &after);
 }
@@ -169,7 +170,7 @@ void target_turn(struct target *t, uint64_t now_ns)
 		target_check_life(t, now_ns);
 	if (is_due(&t->look_due_ns, now_ns, TARGET_LOOK_MS))
 		look_ask(t->look, t->known ? t->id.data_dir : "");
-	arm(t, aligned_ms(next_ms(t), now_ns));
+	arm(t, aligned_us(next_ms(t), now_ns));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
