@@ -15,8 +15,8 @@ struct buf {
 	uint8_t *data;
 	size_t len;
 	size_t capacity;
-	size_t max;   /* never grows beyond */
-	bool failed;  /* an append did not fit: data is incomplete and must not be used */
+	size_t max;  /* never grows beyond */
+	bool failed; /* an append did not fit: data is incomplete and must not be used */
 };
 
 /* Caller's storage; buf_done() frees what it grew. */

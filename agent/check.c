@@ -39,8 +39,7 @@ __attribute__((format(printf, 4, 5))) static void say(struct check *c, enum verd
 	c->bad += verdict == BAD;
 }
 
-/* ---- addresses --------------------------------------------------------------------------------
- */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 static void check_bind(struct check *c, const struct address *a,
 		       const struct listen_addresses *addresses)
@@ -97,8 +96,7 @@ static void check_address(struct check *c, const struct options_target *t, const
 		check_bind(c, &a, &addresses);
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void on_changed(void *arg, struct target *t)
 {
@@ -164,8 +162,7 @@ static int check_target(struct check *c, const struct options_target *t)
 	return 0;
 }
 
-/* ---- the state directory ------------------------------------------------------------------------
- */
+/* ---- the state directory --------------------------------------------------------------------- */
 
 static void check_state(struct check *c)
 {

@@ -46,8 +46,7 @@ void log_settled(const char *key);
 /* Lines dropped since the start because the buffer was full. */
 uint64_t log_dropped(void);
 
-/* ---- pure parts, for tests --------------------------------------------------------------------
- */
+/* ---- pure parts, for tests ------------------------------------------------------------------- */
 
 enum { LOG_KEY_MAX = 160, LOG_KEYS_MAX = 64 };
 

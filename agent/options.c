@@ -349,8 +349,7 @@ static uint32_t row_find(const char *name, size_t len, bool config)
 	return ROWS;
 }
 
-/* ---- the command line -------------------------------------------------------------------------
- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static uint32_t min3(uint32_t a, uint32_t b, uint32_t c)
 {
@@ -476,8 +475,7 @@ int options_parse(struct options *o, int argc, char **argv, char error[OPTIONS_E
 	return 0;
 }
 
-/* ---- the configuration file ---------------------------------------------------------------------
- */
+/* ---- the configuration file ------------------------------------------------------------------ */
 
 /* Line of the `nth` (from 0) string `key` that is followed by a colon; 0 if there is none. The text
  * is known to be JSON, so strings are all that has to be understood. */
@@ -720,8 +718,7 @@ int options_read_file(const char *path, char **ret_text, size_t *ret_len,
 	return err;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 int options_complete(const struct options *o, char error[OPTIONS_ERROR_MAX])
 {

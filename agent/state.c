@@ -91,8 +91,7 @@ void state_close(struct state *state)
 	state->lock = state->dir = -1;
 }
 
-/* ---- addresses --------------------------------------------------------------------------------
- */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 bool state_listen_line(const char *line, const char *shm, struct address *ret_address)
 {

@@ -289,9 +289,7 @@ static bool add_list(struct attributes *a, const char *list)
 	return ok;
 }
 
-/* ---- OTLP
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- OTLP ------------------------------------------------------------------------------------ */
 
 /* Field numbers of opentelemetry/proto/{resource,common}/v1, wire type 2 for all of them. */
 enum {

@@ -73,6 +73,9 @@
 #ifndef BLIX_SHM_LAYOUT_H
 #define BLIX_SHM_LAYOUT_H
 
+/* The columns are documentation. */
+/* clang-format off */
+
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -573,11 +576,11 @@ BLIX_SIZE(blix_exemplar, 64);
 BLIX_AT(blix_exemplar, trace_id, 24);
 BLIX_SIZE(blix_thread_context, 64);
 BLIX_AT(blix_thread_context, owner_tid, 28);
-BLIX_SIZE(blix_lane, 2 * BLIX_LINE);
+BLIX_SIZE(blix_lane, 256);
 BLIX_AT(blix_lane, context, BLIX_LINE);
-BLIX_SIZE(blix_ring, 4 * BLIX_LINE);
+BLIX_SIZE(blix_ring, 512);
 BLIX_AT(blix_ring, floor, BLIX_LINE);
-BLIX_AT(blix_ring, drops, 2 * BLIX_LINE);
+BLIX_AT(blix_ring, drops, 256);
 BLIX_SIZE(blix_record, 24);
 BLIX_SIZE(blix_span_body, 72);
 BLIX_SIZE(blix_log_body, 40);

@@ -19,15 +19,13 @@ enum {
 	MAP_SEQLOCK_TRIES = 8,	   /* then the last consistent value is used */
 };
 
-/* ---- refusing ----------------------------------------------------------------------------------
- */
+/* ---- refusing -------------------------------------------------------------------------------- */
 
 /* Write one sentence and return `error`. */
 int blix_map_refuse(char reason[BLIX_REASON_MAX], int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* ---- map_guard.c: ranges whose holes must not kill us -------------------------------------------
- */
+/* ---- map_guard.c: ranges whose holes must not kill us ---------------------------------------- */
 
 /* Watch [base, base + len), page-aligned. Slot >= 0; -EMFILE: all slots are taken; another negative
  * errno: the handler cannot be installed. */

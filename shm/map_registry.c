@@ -35,8 +35,7 @@ static void copy_element(void *ret_copy, size_t size, const struct blix_view *vi
 			    stride < size ? stride : size);
 }
 
-/* ---- ownership ----------------------------------------------------------------------------------
- */
+/* ---- ownership ------------------------------------------------------------------------------- */
 
 static uint64_t *bitmap_new(uint64_t bits)
 {
@@ -60,8 +59,7 @@ static void range_take(uint64_t *taken, uint32_t first, uint32_t n)
 		taken[i / 64] |= UINT64_C(1) << (i % 64);
 }
 
-/* ---- bucket layouts ---------------------------------------------------------------------------
- */
+/* ---- bucket layouts -------------------------------------------------------------------------- */
 
 static bool take_layout(struct blix_map_registry *r, const struct blix_view *view, uint32_t index)
 {
@@ -87,8 +85,7 @@ static const struct blix_map_layout *get_layout(const struct blix_map_registry *
 	return &r->layouts[index];
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------
- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static uint64_t name_key(const struct blix_map_registry *r, const char *name, const char *suffix)
 {
@@ -223,8 +220,7 @@ static const struct blix_map_metric *get_metric(const struct blix_map_registry *
 	return &r->metrics[index];
 }
 
-/* ---- series ------------------------------------------------------------------------------------
- */
+/* ---- series ---------------------------------------------------------------------------------- */
 
 static bool take_label_values(struct blix_map_registry *r, const struct blix_view *view,
 			      const struct blix_series_desc *d, const struct blix_map_metric *m,
@@ -333,8 +329,7 @@ static bool take_series(struct blix_map_registry *r, const struct blix_view *vie
 	return true;
 }
 
-/* ---- growing ------------------------------------------------------------------------------------
- */
+/* ---- growing --------------------------------------------------------------------------------- */
 
 typedef bool (*taker)(struct blix_map_registry *r, const struct blix_view *view, uint32_t index);
 

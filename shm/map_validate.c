@@ -270,8 +270,7 @@ static int check_overlaps(const struct judge *j)
 	return 0;
 }
 
-/* ---- from sections to a view -------------------------------------------------------------------
- */
+/* ---- from sections to a view ----------------------------------------------------------------- */
 
 struct lane_part {
 	uint64_t off;

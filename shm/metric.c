@@ -175,8 +175,7 @@ const struct blix_bounds *blix_layout_bounds(enum blix_layout layout)
 	return &layouts[index < sizeof(layouts) / sizeof(layouts[0]) ? index : BLIX_LAYOUT_NONE];
 }
 
-/* ---- the labels column -------------------------------------------------------------------------
- */
+/* ---- the labels column ----------------------------------------------------------------------- */
 
 void blix_labels_begin(struct blix_labels *labels, const char *column)
 {

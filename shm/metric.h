@@ -13,7 +13,7 @@
 enum blix_kind {
 	BLIX_COUNTER = 1,   /* monotone; u64 */
 	BLIX_UPDOWN = 2,    /* sum that may fall; i64 */
-	BLIX_GAUGE = 3,     /* last value set; i64 */
+	BLIX_GAUGE = 3,	    /* last value set; i64 */
 	BLIX_GAUGE_F64 = 4, /* last value set; IEEE 754 double */
 	BLIX_HISTOGRAM = 5, /* distribution over fixed bounds; u64 */
 };
@@ -35,14 +35,14 @@ enum blix_owner {
 };
 
 enum blix_tier {
-	BLIX_TIER_ALL,    /* served and shown on its drill-down dashboard */
+	BLIX_TIER_ALL,	  /* served and shown on its drill-down dashboard */
 	BLIX_TIER_GOLDEN, /* what an overview and the alerts stand on */
 };
 
 enum blix_limit {
-	BLIX_LABELS_MAX = 8,		 /* label keys of one metric */
-	BLIX_BOUNDS_MAX = 24,		 /* classic bucket bounds of one layout */
-	BLIX_CATALOGUE_SLOTS = 1024,	 /* slots below are metrics.def's; runtime metrics start here */
+	BLIX_LABELS_MAX = 8,	     /* label keys of one metric */
+	BLIX_BOUNDS_MAX = 24,	     /* classic bucket bounds of one layout */
+	BLIX_CATALOGUE_SLOTS = 1024, /* slots below are metrics.def's; runtime metrics start here */
 };
 
 /* Slots by name: BLIX_raft_term is the slot of `blixard_raft_term`. The spelling after BLIX_ is
@@ -59,16 +59,16 @@ enum blix_slot {
 
 struct blix_metric {
 	uint32_t slot;
-	const char *name;   /* canonical family name as exposed: "blixard_raft_proposals_total" */
-	const char *seed;   /* the seed guide's name, served as an alias; NULL if none */
+	const char *name; /* canonical family name as exposed: "blixard_raft_proposals_total" */
+	const char *seed; /* the seed guide's name, served as an alias; NULL if none */
 	enum blix_kind kind;
 	const char *unit;   /* UCUM, as OTLP carries it: "s", "By", "1" (a ratio), "{proposal}" */
-	const char *labels; /* "method:CreateVm,StartVm code:UNAVAILABLE"; "" if none; see metrics.def */
+	const char *labels; /* "method:CreateVm,StartVm code:UNAVAILABLE"; "" if none */
 	enum blix_layout layout;
 	uint32_t max_series; /* label sets of one node, the overflow series not counted; >= 1 */
 	enum blix_owner owner;
 	enum blix_tier tier;
-	const char *subset_of; /* canonical name of the family this one never exceeds; NULL if none */
+	const char *subset_of; /* name of the family this one never exceeds; NULL if none */
 	const char *help;      /* one sentence with its full stop, no newline, no quote */
 };
 
@@ -98,7 +98,7 @@ static inline bool blix_stored_in_ns(enum blix_kind kind, const char *ucum)
  * text form is what `le` shows ("0.005", "1.0"): it is part of a series' identity. */
 struct blix_bounds {
 	uint32_t n;
-	uint64_t ns[BLIX_BOUNDS_MAX];	    /* 0 where a bound is no whole number of ns (POW2) */
+	uint64_t ns[BLIX_BOUNDS_MAX]; /* 0 where a bound is no whole number of ns (POW2) */
 	double seconds[BLIX_BOUNDS_MAX];
 	const char *le[BLIX_BOUNDS_MAX];
 };

@@ -107,7 +107,8 @@ static inline struct blix_consumer *blix_view_consumer(const struct blix_view *v
 static inline struct blix_consumer_lane *blix_view_consumer_lane(const struct blix_view *v,
 								 uint32_t lane)
 {
-	return (struct blix_consumer_lane *)(void *)(v->consumer + sizeof(struct blix_consumer)) + lane;
+	return (struct blix_consumer_lane *)(void *)(v->consumer + sizeof(struct blix_consumer)) +
+	       lane;
 }
 
 #endif

@@ -19,8 +19,7 @@ enum {
 	PREFIX_BYTES_MAX = SNAPSHOT_NAME_BYTES_MAX + 16 + BLOCK,
 };
 
-/* ---- putting ----------------------------------------------------------------------------------
- */
+/* ---- putting --------------------------------------------------------------------------------- */
 
 /* In whole blocks: reads and writes up to BLOCK - 1 bytes more than `len`. */
 static inline char *put_wide(char *at, const char *from, uint32_t len)
@@ -97,8 +96,7 @@ static char *put_exemplar(char *at, const struct snapshot_family *family,
 	return number_put_ns(at, exemplar->unix_ns);
 }
 
-/* ---- lines ------------------------------------------------------------------------------------
- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 /* The start of every line of one sample name: `name{`, with what a block copy reads too much. */
 struct prefix {
@@ -254,8 +252,7 @@ void exposition_samples(const struct exposition *e, const struct snapshot_family
 		value_lines(e, family, name);
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------
- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 void exposition_keyword(const struct exposition *e, const char *keyword, struct snapshot_text name)
 {

@@ -43,8 +43,7 @@ static bool is(struct token token, const char *text)
 	return token.len == strlen(text) && !strncasecmp(token.at, text, token.len);
 }
 
-/* ---- syntax -----------------------------------------------------------------------------------
- */
+/* ---- syntax ---------------------------------------------------------------------------------- */
 
 static void skip_blanks(struct cursor *c)
 {
@@ -155,8 +154,7 @@ static struct cursor cursor_of(const char *header)
 			       header ? header + strnlen(header, HEADER_BYTES_MAX) : header};
 }
 
-/* ---- formats ----------------------------------------------------------------------------------
- */
+/* ---- formats --------------------------------------------------------------------------------- */
 
 /* A parameter's value; what is given twice counts as it was given first. */
 static struct token parameter(const struct element *e, const char *name)

@@ -58,8 +58,7 @@ enum {
 	SPAN_LENGTH = 2,
 };
 
-/* ---- fields -----------------------------------------------------------------------------------
- */
+/* ---- fields ---------------------------------------------------------------------------------- */
 
 static uint8_t *varint(uint8_t *at, uint64_t value)
 {
@@ -115,8 +114,7 @@ static void put_bytes(struct buf *b, uint32_t field, const char *bytes, size_t l
 	buf_commit(b, (size_t)(at + len - start));
 }
 
-/* ---- messages ---------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 /* Where the message's content will start; field 0: without a tag, as the delimited format has it.
  */
@@ -192,8 +190,7 @@ static void put_exemplar(struct buf *b, uint32_t field, const struct snapshot_fa
 	end(b, message);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------
- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 struct job {
 	struct buf *out;
@@ -378,8 +375,7 @@ static void put_histogram(const struct job *job, const struct snapshot_family *f
 	end(job->out, message);
 }
 
-/* ---- families ---------------------------------------------------------------------------------
- */
+/* ---- families -------------------------------------------------------------------------------- */
 
 static void put_metric(const struct job *job, const struct snapshot_family *family,
 		       const struct snapshot_series *series)

@@ -200,8 +200,7 @@ static void read_proc(struct host *h)
 	read_clock(h);
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void set_u64(struct snapshot *s, uint32_t series, bool known, uint64_t value)
 {

@@ -40,8 +40,7 @@ static uint64_t mono_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* ---- on the disk thread ------------------------------------------------------------------------
- */
+/* ---- on the disk thread ---------------------------------------------------------------------- */
 
 /* All of a file up to `max` bytes; a longer one is cut. NULL: cannot be read. */
 static char *read_file(const char *path, size_t max, size_t *ret_len)
@@ -140,8 +139,7 @@ static void work(void *arg)
 	job->ran = true;
 }
 
-/* ---- on the loop thread ------------------------------------------------------------------------
- */
+/* ---- on the loop thread ---------------------------------------------------------------------- */
 
 static void submit(struct look *l);
 

@@ -316,8 +316,7 @@ static int take_up_registry(struct node_shm *n)
 	return 0;
 }
 
-/* ---- cells to values --------------------------------------------------------------------------
- */
+/* ---- cells to values ------------------------------------------------------------------------- */
 
 /* A counter within one incarnation never falls. If a faulty node makes it fall, its last value is
  * shown, and the event is counted once for each fall. */
@@ -380,8 +379,7 @@ static void show_gauge(struct node_shm *n, const struct shown_series *shown)
 	snapshot_hide_series(n->snapshot, shown->series, shown->overflow && bits == 0);
 }
 
-/* ---- exemplars ---------------------------------------------------------------------------------
- */
+/* ---- exemplars ------------------------------------------------------------------------------- */
 
 static bool is_zero(const uint8_t *bytes, size_t len)
 {
@@ -439,8 +437,7 @@ static void show_exemplars(struct node_shm *n, const struct shown_series *shown,
 		show_exemplar(n, shown, i, life, &to[i]);
 }
 
-/* ---- a round ------------------------------------------------------------------------------------
- */
+/* ---- a round --------------------------------------------------------------------------------- */
 
 static void read_values(struct node_shm *n)
 {

@@ -94,8 +94,7 @@ struct self *self_free(struct self *self)
 	return NULL;
 }
 
-/* ---- families ---------------------------------------------------------------------------------
- */
+/* ---- families -------------------------------------------------------------------------------- */
 
 /* A registration goes on after its first error and reports it at the end. */
 struct registration {
@@ -215,8 +214,7 @@ int self_register(struct self *self, struct snapshot *s)
 	return r.error;
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static double seconds(uint64_t ns)
 {

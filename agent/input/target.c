@@ -97,8 +97,7 @@ void target_set_agent_facts(struct target *t, const struct agent_facts *facts)
 	t->log_lines_dropped = facts->log_lines_dropped;
 }
 
-/* ---- collecting -------------------------------------------------------------------------------
- */
+/* ---- collecting ------------------------------------------------------------------------------ */
 
 static bool node_up(const struct target *t)
 {
@@ -172,8 +171,7 @@ const struct snapshot *target_collect(struct target *t)
 	return t->snapshot;
 }
 
-/* ---- status
- * -------------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 static void status_of_node(const struct target *t, struct target_status *s)
 {

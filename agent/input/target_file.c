@@ -35,8 +35,7 @@ static bool is_judged(const struct target *t, const struct target_signature *s)
 	       j->changed.tv_sec == s->changed.tv_sec && j->changed.tv_nsec == s->changed.tv_nsec;
 }
 
-/* ---- the snapshot's families ------------------------------------------------------------------
- */
+/* ---- the snapshot's families ----------------------------------------------------------------- */
 
 /* Host and agent first, so that no metric of a node can take their names; then the node's. */
 int target_rebuild(struct target *t)
@@ -57,8 +56,7 @@ int target_rebuild(struct target *t)
 	return r;
 }
 
-/* ---- leaving ------------------------------------------------------------------------------------
- */
+/* ---- leaving --------------------------------------------------------------------------------- */
 
 static void add_growth(uint64_t *total, uint64_t *seen, uint64_t now)
 {
@@ -127,8 +125,7 @@ void target_quarantine(struct target *t)
 			 "restart the node, which makes a new one");
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* What lies at the path is this file, and it has been served to its end. A stranger is judged
  * like any other. */
@@ -236,8 +233,7 @@ void target_check_life(struct target *t, uint64_t now_ns)
 		set_alive_state(t);
 }
 
-/* ---- attaching
- * ----------------------------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------------------------------- */
 
 static void on_process_end(evutil_socket_t fd, short what, void *arg)
 {

@@ -71,8 +71,7 @@ static uint64_t hash_bytes(const struct snapshot *s, uint64_t hash, const char *
 	return (hash ^ len) * multiplier;
 }
 
-/* ---- names that are taken ---------------------------------------------------------------------
- */
+/* ---- names that are taken -------------------------------------------------------------------- */
 
 static const char *const suffixes[] = {"", "_total", "_created", "_bucket", "_count", "_sum"};
 enum { SUFFIX_NONE, SUFFIX_TOTAL, SUFFIX_CREATED, SUFFIX_BUCKET, SUFFIX_COUNT, SUFFIX_SUM };
@@ -185,8 +184,7 @@ static int reserve_names(struct snapshot *s)
 	return 0;
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct snapshot *snapshot_new(void)
 {
@@ -224,8 +222,7 @@ struct snapshot *snapshot_free(struct snapshot *s)
 	return NULL;
 }
 
-/* ---- families ---------------------------------------------------------------------------------
- */
+/* ---- families -------------------------------------------------------------------------------- */
 
 static bool is_letter(char c)
 {
@@ -450,8 +447,7 @@ int snapshot_family(struct snapshot *s, const struct snapshot_family *spec, uint
 	return refuse(s, add_family(s, spec, ret_family));
 }
 
-/* ---- series -----------------------------------------------------------------------------------
- */
+/* ---- series ---------------------------------------------------------------------------------- */
 
 /* Labels as they will be kept: cleaned, without the empty ones. */
 struct label_set {
@@ -708,8 +704,7 @@ int snapshot_series(struct snapshot *s, uint32_t family, const struct snapshot_l
 	return 0;
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 void snapshot_set_u64(struct snapshot *s, uint32_t series, uint64_t value)
 {
@@ -769,8 +764,7 @@ void snapshot_set_created(struct snapshot *s, uint32_t family, uint64_t created_
 	s->families[family].created_unix_ns = created_unix_ns;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 uint32_t snapshot_family_count(const struct snapshot *s)
 {

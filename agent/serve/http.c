@@ -68,8 +68,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- connections ------------------------------------------------------------------------------
- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 static bool is_used(const struct connection *c)
 {
@@ -238,8 +237,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 	}
 }
 
-/* ---- requests ---------------------------------------------------------------------------------
- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static const struct route {
 	const char *path;
@@ -384,8 +382,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	shrink(&h->packed);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 int http_new(struct event_base *base, const struct serve_source *source, struct http **ret_http)
 {

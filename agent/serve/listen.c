@@ -41,8 +41,7 @@ struct listener {
 	struct job *job; /* under way; owned by the disk until its done */
 };
 
-/* ---- sockets ------------------------------------------------------------------------------------
- */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 int listen_resolve(const struct address *a, bool numeric_only, struct listen_addresses *ret)
 {
@@ -125,8 +124,7 @@ void listen_explain(const struct address *a, int err, const char *holder,
 	}
 }
 
-/* ---- the machine --------------------------------------------------------------------------------
- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 static void changed(struct listener *l)
 {

@@ -47,8 +47,7 @@ bool listener_is_up(const struct listener *l);
 const char *listener_address(const struct listener *l); /* in use, else wanted; "" = none */
 const char *listener_problem(const struct listener *l); /* "" = none */
 
-/* ---- also for --check ---------------------------------------------------------------------------
- */
+/* ---- also for --check ------------------------------------------------------------------------ */
 
 struct listen_addresses {
 	uint32_t n;

@@ -17,8 +17,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* ---- text ---------------------------------------------------------------------------------------
- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* Escaped for element content and for attributes in double quotes. */
 static void html(struct buf *b, const char *text)
@@ -120,8 +119,7 @@ static void moment(struct buf *b, uint64_t unix_ns)
 	buf_adds(b, text);
 }
 
-/* ---- the state ----------------------------------------------------------------------------------
- */
+/* ---- the state ------------------------------------------------------------------------------- */
 
 static const struct look {
 	const char *state;
@@ -232,8 +230,7 @@ static void put_state(struct buf *b, const struct serve_status *s,
 	buf_adds(b, "</ul></section>");
 }
 
-/* ---- figures ------------------------------------------------------------------------------------
- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 static bool is_trouble(const struct figure_spec *spec)
 {
@@ -381,8 +378,7 @@ static void put_figures(struct buf *b, const struct serve_status *s,
 	}
 }
 
-/* ---- details ------------------------------------------------------------------------------------
- */
+/* ---- details --------------------------------------------------------------------------------- */
 
 static void item(struct buf *b, const char *title, const char *text)
 {
@@ -453,8 +449,7 @@ static void put_agent(struct buf *b, const struct serve_status *s)
 	buf_adds(b, "</dl></div>");
 }
 
-/* ---- the page -----------------------------------------------------------------------------------
- */
+/* ---- the page -------------------------------------------------------------------------------- */
 
 static int add_script_safe(const char *text, size_t len, void *arg)
 {

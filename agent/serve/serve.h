@@ -106,8 +106,7 @@ typedef void serve_handler(const struct serve_source *source, const struct serve
 			   struct serve_response *response);
 serve_handler serve_metrics, serve_live, serve_ready, serve_health, serve_status_json, serve_page;
 
-/* ---- shared by handlers -------------------------------------------------------------------------
- */
+/* ---- shared by handlers ---------------------------------------------------------------------- */
 
 /* A plain-text answer of one line. */
 void serve_text(struct serve_response *response, int code, const char *format, ...)

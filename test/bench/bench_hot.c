@@ -15,8 +15,9 @@ enum { ROTATE = 64, LINE_WORDS = 8, BOUNDS = 10, VALUES = 1024 };
 static uint64_t *shared; /* what a lane is: shared memory of each thread's own */
 static __thread uint64_t *own;
 static uint64_t values_ns[VALUES];
-static const uint64_t bounds_ns[BOUNDS] = {5000000,   10000000,	 25000000,  50000000,  100000000,
-					   250000000, 500000000, 1000000000, 2500000000, 5000000000};
+static const uint64_t bounds_ns[BOUNDS] = {5000000,    10000000,  25000000,  50000000,
+					   100000000,  250000000, 500000000, 1000000000,
+					   2500000000, 5000000000};
 static blix_counter counters[ROTATE];
 static blix_histogram histogram;
 
@@ -51,7 +52,8 @@ static __attribute__((noinline)) void limit_observe(uint64_t ns)
 		bucket += ns > bounds_ns[i];
 	__atomic_store_n(own + bucket, __atomic_load_n(own + bucket, __ATOMIC_RELAXED) + 1,
 			 __ATOMIC_RELAXED);
-	__atomic_store_n(own + 32, __atomic_load_n(own + 32, __ATOMIC_RELAXED) + ns, __ATOMIC_RELAXED);
+	__atomic_store_n(own + 32, __atomic_load_n(own + 32, __ATOMIC_RELAXED) + ns,
+			 __ATOMIC_RELAXED);
 }
 
 static void run_limit_observe(void *context, int thread, uint64_t n)
@@ -126,8 +128,8 @@ int main(void)
 {
 	char path[64];
 
-	shared = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
-		      -1, 0);
+	shared = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (shared == MAP_FAILED)
 		abort();
 	/* Log-uniform from 0.5 ms to 7 s: every bucket is hit and no branch can be foretold. */
@@ -148,7 +150,8 @@ int main(void)
 	}
 	resolve();
 	for (int threads = 1; threads <= 2; threads++) {
-		bench_run("limit/counter: relaxed add through a call", run_limit_add, NULL, threads);
+		bench_run("limit/counter: relaxed add through a call", run_limit_add, NULL,
+			  threads);
 		bench_run("limit/counter: lock add, own lines", run_lock_add, NULL, threads);
 		bench_run("ours/counter: blix_add, 64 series", run_add, NULL, threads);
 		bench_run("ours/counter: blix_add, one series", run_add_one, NULL, threads);

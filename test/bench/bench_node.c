@@ -20,8 +20,9 @@ static uint32_t registered(const struct blix_metric_spec *spec)
 int main(int argc, char **argv)
 {
 	static const char *const keys[] = {"method", "code"};
-	static const uint64_t bounds_ns[] = {5000000,	10000000,  25000000,   50000000,   100000000,
-					     250000000, 500000000, 1000000000, 2500000000, 5000000000};
+	static const uint64_t bounds_ns[] = {5000000,	 10000000,  25000000,  50000000,
+					     100000000,	 250000000, 500000000, 1000000000,
+					     2500000000, 5000000000};
 	int lines = argc == 3 ? atoi(argv[2]) : 0;
 
 	if (lines < 26) {

@@ -116,8 +116,7 @@ static void render_memcpy(struct body *body)
 	buf_add(&body->out, body->finished.data, body->finished.len);
 }
 
-/* ---- by snprintf ------------------------------------------------------------------------------
- */
+/* ---- by snprintf ----------------------------------------------------------------------------- */
 
 static void print_line(struct buf *out, const char *name, const char *suffix, const char *labels,
 		       const char *le, const char *value)
@@ -179,8 +178,7 @@ static void render_snprintf(struct body *body)
 	print_body(body->snapshot, &body->out);
 }
 
-/* ---- all --------------------------------------------------------------------------------------
- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static double repeat(struct body *body, render_fn *render, uint64_t bodies)
 {

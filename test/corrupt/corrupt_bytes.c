@@ -77,8 +77,7 @@ int munmap(void *address, size_t len)
 	return (int)syscall(SYS_munmap, (uint8_t *)address - page, whole_pages(len) + 2 * page);
 }
 
-/* ---- one case ---------------------------------------------------------------------------------
- */
+/* ---- one case -------------------------------------------------------------------------------- */
 
 static char current[128];
 

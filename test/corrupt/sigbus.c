@@ -60,8 +60,7 @@ static struct shm_file *make_file(const char *at)
 	return f;
 }
 
-/* ---- holes in our maps ------------------------------------------------------------------------
- */
+/* ---- holes in our maps ----------------------------------------------------------------------- */
 
 struct race {
 	uint32_t reads; /* rounds of reading so far */
@@ -157,8 +156,7 @@ static void other_maps_stay_as_they_are(void)
 	}
 }
 
-/* ---- what is not ours --------------------------------------------------------------------------
- */
+/* ---- what is not ours ------------------------------------------------------------------------ */
 
 /* A mapping of our own with a hole in it. */
 static volatile uint8_t *make_hole(void *address)

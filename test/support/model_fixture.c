@@ -51,8 +51,7 @@ static void set_exemplar(struct snapshot_exemplar *exemplar, uint64_t value, uin
 	memset(exemplar->span_id, 0xcd, sizeof(exemplar->span_id));
 }
 
-/* ---- small ------------------------------------------------------------------------------------
- */
+/* ---- small ----------------------------------------------------------------------------------- */
 
 static const uint64_t small_created = 1700000000123000000ull;
 
@@ -162,8 +161,7 @@ struct snapshot *fixture_small(void)
 	return s;
 }
 
-/* ---- rich -------------------------------------------------------------------------------------
- */
+/* ---- rich ------------------------------------------------------------------------------------ */
 
 /* A number that differs at every call and repeats at every run. */
 static uint64_t next_number(uint64_t *state)

@@ -65,8 +65,7 @@ Test(buckets, a_value_on_a_catalogue_bound_belongs_to_the_bucket_below_it)
 	}
 }
 
-/* ---- exponential, against the mathematics
- * -------------------------------------------------------- */
+/* ---- exponential, against the mathematics ---------------------------------------------------- */
 
 /* Bound between grid cells j - 1 and j, in ns. An error of long double here is below 1e-6 ns. */
 static long double bound_ns(int32_t j, int32_t per_octave)
@@ -192,8 +191,7 @@ Test(buckets, what_lies_outside_of_the_grid_has_cells_of_its_own)
 	cr_assert_eq(BLIX_BPF_CELLS, 98);
 }
 
-/* ---- one grid: hooks and BPF
- * ---------------------------------------------------------------------- */
+/* ---- one grid: hooks and BPF ----------------------------------------------------------------- */
 
 static void compare_forms(uint64_t ns)
 {
@@ -218,8 +216,7 @@ Test(buckets, the_bpf_form_is_the_hooks_form_one_scale_coarser_up_to_15_seconds)
 	compare_forms(BLIX_BPF_NS_MAX);
 }
 
-/* ---- what encoders make of it
- * ---------------------------------------------------------------------- */
+/* ---- what encoders make of it ---------------------------------------------------------------- */
 
 Test(buckets, indexes_of_opentelemetry_and_prometheus_name_the_same_bounds)
 {

@@ -124,9 +124,7 @@ static uint32_t metric(const char *name, enum blix_metric_kind kind, const char 
 	return slot;
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 Test(hooks, handles_work_while_a_file_is_open_and_do_nothing_otherwise)
 {
@@ -480,9 +478,7 @@ Test(hooks, an_open_file_is_live_owned_and_beats)
 	blix_map_close(map);
 }
 
-/* ---- series
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- series ---------------------------------------------------------------------------------- */
 
 Test(hooks, wrong_slots_kinds_and_values_yield_handles_that_record_nowhere)
 {
@@ -600,9 +596,7 @@ Test(hooks, registering_reports_its_errnos)
 	cr_expect_eq(err, -ENOSPC);
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 Test(hooks, gauges_convert_between_integer_and_floating_point)
 {
@@ -826,9 +820,7 @@ Test(hooks, recording_keeps_errno_at_every_stage)
 	cr_expect_eq(errno, 4242);
 }
 
-/* ---- threads
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static void *add_thousand(void *arg)
 {
@@ -945,9 +937,7 @@ Test(hooks, a_thread_on_lane_0_moves_to_a_lane_that_becomes_free)
 	cr_expect_eq(value_of("blixard_raft_proposals_total", NULL), 3u);
 }
 
-/* ---- identity
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- identity -------------------------------------------------------------------------------- */
 
 /* Does the RESOURCE hold this text? Its structure is checked elsewhere, with a real decoder. */
 static bool resource_has(const char *text)

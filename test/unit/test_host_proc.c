@@ -38,8 +38,7 @@ static const char *guarded(const char *text, size_t len)
 }
 #define G(text) guarded((text), strlen(text)), strlen(text)
 
-/* ---- CPU, memory, pressure --------------------------------------------------------------------
- */
+/* ---- CPU, memory, pressure ------------------------------------------------------------------- */
 
 Test(host_proc, the_line_of_all_cpus_is_read)
 {
@@ -117,8 +116,7 @@ Test(host_proc, waiting_and_boot_time)
 	cr_expect_eq(host_parse_boot_time(G("cpu 1\n"), &v), -EBADMSG);
 }
 
-/* ---- disks ------------------------------------------------------------------------------------
- */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 #define NUMBERS " 1 2 3 4 5 6 7 8 9 10 11"
 
@@ -175,8 +173,7 @@ Test(host_proc, malformed_disk_lines_are_skipped)
 	cr_expect_str_eq(d[0].name, "sdc");
 }
 
-/* ---- processes and mounts
- * ------------------------------------------------------------------------ */
+/* ---- processes and mounts -------------------------------------------------------------------- */
 
 #define STAT_TAIL " S 1 2 3 4 -1 5 6 7 8 9 140 150 1 1 20 0 12 0 2200 23000 240 1844 1\n"
 
@@ -291,8 +288,7 @@ Test(host_proc, no_parser_reads_beyond_its_text)
 	}
 }
 
-/* ---- the real thing
- * --------------------------------------------------------------------------------- */
+/* ---- the real thing -------------------------------------------------------------------------- */
 
 static const struct snapshot_series *series_of(const struct snapshot *s, const char *name,
 					       const char *value)
@@ -438,8 +434,7 @@ Test(host_proc, a_file_is_read_from_its_start_each_time)
 	cr_expect_eq(proc_file_read(&none, a, sizeof(a)), -ENOENT);
 }
 
-/* ---- waiting for a CPU
- * -------------------------------------------------------------------------------- */
+/* ---- waiting for a CPU ----------------------------------------------------------------------- */
 
 static uint64_t start_of(pid_t pid)
 {

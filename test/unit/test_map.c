@@ -77,8 +77,7 @@ static void expect_refused(int error, const char *says)
 	expect_refused_with(&(struct blix_map_options){.consumer = true}, error, says);
 }
 
-/* ---- every errno of blix_map_open() ------------------------------------------------------------
- */
+/* ---- every errno of blix_map_open() ---------------------------------------------------------- */
 
 Test(map_open, missing_file_is_enoent)
 {
@@ -302,8 +301,7 @@ Test(map_open, close_accepts_null)
 	cr_expect_null(blix_map_close(NULL));
 }
 
-/* ---- structure ---------------------------------------------------------------------------------
- */
+/* ---- structure ------------------------------------------------------------------------------- */
 
 Test(map_open, impossible_header_fields_are_eproto)
 {
@@ -511,8 +509,7 @@ Test(map_open, impossible_lane_geometry_is_eproto)
 #undef TRY
 }
 
-/* ---- identity -----------------------------------------------------------------------------------
- */
+/* ---- identity -------------------------------------------------------------------------------- */
 
 Test(map_open, identity_and_resource_make_the_round_trip)
 {
@@ -577,8 +574,7 @@ Test(map_open, texts_that_are_no_text_are_made_one)
 	blix_map_close(map);
 }
 
-/* ---- while the node lives -----------------------------------------------------------------------
- */
+/* ---- while the node lives -------------------------------------------------------------------- */
 
 Test(map_live, truncation_is_seen_at_the_next_refresh)
 {

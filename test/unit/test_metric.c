@@ -241,8 +241,7 @@ Test(metric, names_stay_unique_when_otlp_cuts_unit_and_total_off)
 	}
 }
 
-/* ---- seed names -------------------------------------------------------------------------------
- */
+/* ---- seed names ------------------------------------------------------------------------------ */
 
 static const char *const seed_names[] = {
 	"raft_proposals_total",
@@ -299,8 +298,7 @@ Test(metric, a_seed_name_of_a_duration_is_that_of_a_histogram_and_belongs_to_the
 	}
 }
 
-/* ---- the other columns ------------------------------------------------------------------------
- */
+/* ---- the other columns ----------------------------------------------------------------------- */
 
 Test(metric, help_is_one_sentence_with_its_full_stop)
 {
@@ -389,8 +387,7 @@ Test(metric, a_subset_is_a_counter_with_at_least_the_labels_of_its_superset)
 	cr_assert_eq(n, 0, "a failure counter lacks its subset_of");
 }
 
-/* ---- labels -----------------------------------------------------------------------------------
- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 static size_t count_combinations(const char *column)
 {
@@ -516,8 +513,7 @@ Test(metric, the_documented_series_exist_from_the_start)
 	cr_assert_not_null(strstr(text, ";method=CreateVm code=UNAVAILABLE;"));
 }
 
-/* ---- bucket layouts ---------------------------------------------------------------------------
- */
+/* ---- bucket layouts -------------------------------------------------------------------------- */
 
 static void assert_layout(enum blix_layout layout, uint32_t n, double first, double last)
 {

@@ -533,9 +533,7 @@ Test(registry, exponential_cells_follow_only_where_the_unit_is_the_second)
 	cr_expect(blix_registry_set_exponential(&r, false), "one is registered the other way");
 }
 
-/* ---- the grid
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- the grid -------------------------------------------------------------------------------- */
 
 static void check_value(const struct blix_grid *grid, uint64_t value)
 {

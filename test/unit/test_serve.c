@@ -130,8 +130,7 @@ Test(json, foreign_text_and_numbers_are_made_fit)
 	json_decref(count);
 }
 
-/* ---- figures and pages --------------------------------------------------------------------------
- */
+/* ---- figures and pages ----------------------------------------------------------------------- */
 
 static const char evil[] = "</script><script>alert(1)</script>\"'&<!--";
 static struct snapshot *snapshot;
@@ -378,8 +377,7 @@ Test(metrics, a_wrong_choice_of_names_is_400_and_an_empty_200_cannot_be, .init =
 	buf_done(&body);
 }
 
-/* ---- listening ----------------------------------------------------------------------------------
- */
+/* ---- listening ------------------------------------------------------------------------------- */
 
 Test(listen, a_taken_port_is_not_shared_and_its_holder_is_found)
 {

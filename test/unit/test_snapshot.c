@@ -76,8 +76,7 @@ static const char *text_of(uint32_t f, uint32_t i)
 	return text;
 }
 
-/* ---- families ---------------------------------------------------------------------------------
- */
+/* ---- families -------------------------------------------------------------------------------- */
 
 Test(snapshot, finds_a_family_again_and_leaves_it_as_it_was)
 {
@@ -276,8 +275,7 @@ Test(snapshot, stops_at_the_maximum_of_families)
 	cr_expect_eq(f, 0);
 }
 
-/* ---- series -----------------------------------------------------------------------------------
- */
+/* ---- series ---------------------------------------------------------------------------------- */
 
 Test(snapshot, finds_a_series_again_by_its_labels_in_any_order)
 {
@@ -479,8 +477,7 @@ Test(snapshot, survives_the_end_of_memory)
 	cr_expect_eq(family("new", SNAPSHOT_GAUGE), n_families);
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 Test(snapshot, a_histogram_has_its_cells_in_the_documented_order)
 {
@@ -546,8 +543,7 @@ Test(snapshot, reset_removes_everything_but_the_count_of_refusals)
 	cr_expect_null(snapshot_free(NULL));
 }
 
-/* ---- the catalogue ----------------------------------------------------------------------------
- */
+/* ---- the catalogue --------------------------------------------------------------------------- */
 
 Test(snapshot, takes_every_row_of_the_catalogue_with_its_alias)
 {
@@ -607,8 +603,7 @@ Test(snapshot, makes_bounds_from_integers)
 	cr_expect_eq(snapshot_bounds_from(many, BLIX_BOUNDS_MAX, true, &bounds), 0);
 }
 
-/* ---- subsets ----------------------------------------------------------------------------------
- */
+/* ---- subsets --------------------------------------------------------------------------------- */
 
 static uint32_t subset(const char *name, const char *of)
 {

@@ -112,8 +112,7 @@ static void turn_once(void)
 			  target_node_name(st.node), target_file_name(st.file), st.reason);        \
 	} while (0)
 
-/* ---- looking into a snapshot
- * ---------------------------------------------------------------------- */
+/* ---- looking into a snapshot ----------------------------------------------------------------- */
 
 static const struct snapshot_family *family_of(const struct snapshot *s, const char *name)
 {
@@ -169,8 +168,7 @@ static double number(struct target *t, const char *name)
 	return d;
 }
 
-/* ---- the registry as families (node_shm)
- * ---------------------------------------------------------- */
+/* ---- the registry as families (node_shm) ----------------------------------------------------- */
 
 static struct blix_map *map;
 static struct snapshot *snap;
@@ -440,8 +438,7 @@ Test(target, what_is_registered_later_appears_and_truncation_changes_nothing)
 	file = shm_file_forget(file);
 }
 
-/* ---- the life of a file
- * ------------------------------------------------------------------------------ */
+/* ---- the life of a file ---------------------------------------------------------------------- */
 
 /* A node with one counter and one gauge. */
 static struct shm_file *make_node(uint64_t counted)
@@ -739,8 +736,7 @@ Test(target, a_still_heart_is_hung_and_a_moving_one_live)
 	EVENTUALLY(target, st.node == TARGET_NODE_LIVE && st.node_up);
 }
 
-/* ---- files that are no good
- * ------------------------------------------------------------------------------ */
+/* ---- files that are no good ------------------------------------------------------------------ */
 
 static void write_file(const char *text, size_t len)
 {
@@ -826,8 +822,7 @@ Test(target, a_stranger_beside_a_living_node_does_not_end_its_service)
 	unlink(aside);
 }
 
-/* ---- the consumer's side
- * ------------------------------------------------------------------------------------ */
+/* ---- the consumer's side --------------------------------------------------------------------- */
 
 static void write_records(uint32_t lane, uint16_t type, uint32_t n)
 {

@@ -29,8 +29,9 @@ static void print_labels(const struct blix_labels *l, const char *const *values,
 		putchar('}');
 }
 
-static void print_value(const struct blix_metric *m, const char *suffix, const struct blix_labels *l,
-			const char *const *values, const char *le, double value)
+static void print_value(const struct blix_metric *m, const char *suffix,
+			const struct blix_labels *l, const char *const *values, const char *le,
+			double value)
 {
 	printf("%s%s", m->name, suffix);
 	print_labels(l, values, le);
@@ -46,7 +47,8 @@ static void record_histogram(const struct blix_metric *m, const struct blix_labe
 	uint64_t sum_ns = 0;
 
 	for (uint32_t i = 0; i <= bounds->n; i++) {
-		uint64_t ns = i < bounds->n ? bounds->ns[i] : bounds->ns[bounds->n - 1] + next_value++;
+		uint64_t ns =
+			i < bounds->n ? bounds->ns[i] : bounds->ns[bounds->n - 1] + next_value++;
 
 		blix_observe_ns(h, ns);
 		sum_ns += ns;
@@ -56,7 +58,8 @@ static void record_histogram(const struct blix_metric *m, const struct blix_labe
 	print_value(m, "_sum", l, values, NULL, (double)sum_ns / 1e9);
 }
 
-static void record(const struct blix_metric *m, const struct blix_labels *l, const char *const *values)
+static void record(const struct blix_metric *m, const struct blix_labels *l,
+		   const char *const *values)
 {
 	/* A subset must not exceed its superset, or the agent would rightly cut it. */
 	uint64_t value = m->subset_of ? 1 : next_value++;
@@ -94,7 +97,8 @@ static void record_all(const struct blix_metric *m)
 	while (blix_labels_next(&l)) {
 		any = true;
 		for (uint32_t i = 0; i < l.n_keys; i++) {
-			snprintf(text[i], sizeof(text[i]), "%.*s", (int)l.value_lens[i], l.values[i]);
+			snprintf(text[i], sizeof(text[i]), "%.*s", (int)l.value_lens[i],
+				 l.values[i]);
 			values[i] = text[i];
 		}
 		record(m, &l, values);
