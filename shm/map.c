@@ -155,7 +155,7 @@ int blix_map_open(const char *path, const struct blix_map_options *options,
 		  struct blix_map **ret_map, char reason[BLIX_REASON_MAX])
 {
 	struct blix_map *map = calloc(1, sizeof(*map));
-	struct stat st;
+	struct stat st = {0};
 	int err;
 
 	if (!map)

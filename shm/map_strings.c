@@ -94,7 +94,7 @@ static bool is_published(struct blix_map_registry *r, const struct blix_view *vi
 const char *blix_map_get_string(struct blix_map_registry *r, const struct blix_view *view,
 				uint32_t id)
 {
-	char words[2 + MAP_TEXT_BYTES_MAX + 8];
+	char words[2 + MAP_TEXT_BYTES_MAX + 8] = {0};
 	uint64_t off = (uint64_t)id * 8;
 	const uint8_t *at = view->base + view->strings_off + off;
 	uint16_t len;

@@ -65,7 +65,7 @@ lint: $(METRICS_H) $(PROTO_H)
 	$(Q)clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	$(Q)shellcheck -S warning $$(git ls-files '*.sh') .ci/run
 	$(Q)printf '%s\n' $(SHM_SRC) $(HOOKS_SRC) $(AGENT_SRC) agent/main.c | \
-		xargs -P 2 -I{} sh -c 'clang-tidy --quiet {} -- $(CPPFLAGS) -std=gnu17 2>/dev/null'
+		xargs -P 2 -I{} clang-tidy --quiet {} -- $(CPPFLAGS) -std=gnu17 2>/dev/null
 
 .PHONY: clang
 clang:

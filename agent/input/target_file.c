@@ -421,7 +421,7 @@ static void note_absent(struct target *t, int error)
 
 void target_probe(struct target *t, uint64_t now_ns)
 {
-	struct target_signature found;
+	struct target_signature found = {0};
 	int r = look_at_path(t, &found);
 
 	if (r < 0) {
