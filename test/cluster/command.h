@@ -1,4 +1,5 @@
-/* command.h - what is proposed: one change of one row, with who asked for it. Pure. */
+/* command.h - what is proposed: one change of one row of the table, or one about a VM
+ * (vm_command.h), with who asked for it. Pure. */
 #ifndef CLUSTER_COMMAND_H
 #define CLUSTER_COMMAND_H
 
@@ -7,7 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum command_op { COMMAND_PUT = 1, COMMAND_DELETE };
+/* In the log: never renumbered. */
+enum command_op {
+	COMMAND_PUT = 1,
+	COMMAND_DELETE,
+	COMMAND_VM_CREATE, /* let there be such a VM */
+	COMMAND_VM_ORDER,  /* start, stop or delete it */
+	COMMAND_VM_PLACE,  /* it lives on this node, or on none */
+	COMMAND_VM_REPORT, /* its node has seen this of it */
+	COMMAND_VM_NODE,   /* a node has room for this much */
+	COMMAND_OPS,
+};
 
 struct command {
 	enum command_op op;

@@ -21,6 +21,23 @@ enum {
 	TABLE_KEY_MAX = 64,    /* bytes */
 	TABLE_VALUE_MAX = 256, /* bytes; rows x (key + value + 8) stay below FRAME_MAX_BYTES */
 
+	VMS_MAX = 512,	      /* in the cluster */
+	VMS_WAITING_MAX = 64, /* for a node; a further one is refused */
+	VM_NAME_MAX = 48,     /* bytes, not more than TABLE_KEY_MAX */
+	VM_VCPUS_MAX = 1024,  /* of one VM, and of one node */
+	VM_TICK_MS = 50,
+	VM_DISK_TIMEOUT_MS = 10000, /* to make or remove a disk */
+	VM_BOOT_TIMEOUT_MS = 5000,
+	VM_STOP_TIMEOUT_MS = 3000, /* from TERM to KILL */
+	VM_PING_EVERY_MS = 1000,
+	VM_PING_TIMEOUT_MS = 500,
+	VM_PINGS_FAILED_MAX = 3, /* in a row; then it is killed, and recovered */
+	VM_STABLE_MS = 10000,	 /* up for this long: earlier failures no longer count */
+	VM_RETRY_MIN_MS = 250,
+	VM_RETRY_MAX_MS = 30000,
+	VM_FAILURES_MAX = 8,	   /* in a row; then it stays down until it is ordered up again */
+	VM_REPORT_EVERY_MS = 1000, /* until the report is applied */
+
 	SEGMENT_BYTES = 4 << 20,    /* a log segment is closed once it is this long */
 	STORAGE_QUEUE_MAX = 1024,   /* jobs waiting for the storage thread */
 	STORAGE_QUEUE_RESERVE = 64, /* on top of it, for jobs that Raft cannot take back */
@@ -33,5 +50,7 @@ enum {
 	RECONNECT_MIN_MS = 100,
 	RECONNECT_MAX_MS = 2000,
 };
+
+#define VM_BYTES_MAX (1ull << 44) /* memory or disk of one VM, and of one node */
 
 #endif
