@@ -1,15 +1,18 @@
-/* fsm.h - the state machine: applies committed commands to the table. Loop thread only. */
+/* fsm.h - the state machine: applies committed commands to the table and to the VMs. Loop
+ * thread only. */
 #ifndef CLUSTER_FSM_H
 #define CLUSTER_FSM_H
 
 #include "command.h"
 #include "table.h"
+#include "vms.h"
 
 #include <raft.h>
 #include <stdbool.h>
 
 struct fsm_events {
-	void (*applied)(void *arg, const struct command *command);
+	/* `result`: 0, or why it changed nothing: the same on every node. */
+	void (*applied)(void *arg, const struct command *command, int result);
 	void (*restored)(void *arg); /* a snapshot took the place of everything before */
 	void *arg;
 };
@@ -17,6 +20,7 @@ struct fsm_events {
 struct fsm {
 	struct raft_fsm raft; /* hand this to raft_init() */
 	struct table *table;
+	struct vms *vms;
 	struct fsm_events events;
 };
 

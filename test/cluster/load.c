@@ -1,7 +1,8 @@
-/* load.c - a steady load. Each proposal moves one of the node's VMs to its next state, which it
- * reads from the table first; now and then one is deleted. Loop thread only. */
+/* load.c - a steady load. Most proposals write a row of the table, which is read first; now and
+ * then one is deleted. Twice a second one is about a VM instead. Loop thread only. */
 #include "load.h"
 
+#include "load_vms.h"
 #include "record.h"
 
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 
 enum {
 	PERIOD_MS = 20,
-	VMS = 200,	     /* of each node */
+	ROWS = 200,	     /* of each node */
 	DELETE_EVERY = 50,   /* proposals */
 	BEHIND_MAX_MS = 500, /* what a stalled loop missed is made up for, up to this */
 };
@@ -25,6 +26,7 @@ struct load {
 	uint64_t last_ns;
 	uint64_t owed; /* proposals x 10^9 */
 	uint64_t count;
+	struct load_vms vms;
 	bool begun;
 };
 
@@ -48,9 +50,11 @@ static void propose_one(struct load *load)
 	char key[TABLE_KEY_MAX + 1], value[TABLE_VALUE_MAX + 1];
 	struct command command = {.op = COMMAND_PUT};
 
+	if (load_vms_propose(&load->vms, load->proposals, load->fsm, load->last_ns))
+		return;
 	load->count++;
-	command.key_len = (size_t)snprintf(key, sizeof(key), "vm-%" PRIu64 "-%" PRIu64,
-					   load->node_id, load->count % VMS);
+	command.key_len = (size_t)snprintf(key, sizeof(key), "row-%" PRIu64 "-%" PRIu64,
+					   load->node_id, load->count % ROWS);
 	command.key = key;
 	const struct row *row = fsm_read(load->fsm, key, command.key_len);
 	if (row && load->count % DELETE_EVERY == 0) {
@@ -85,7 +89,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 }
 
 struct load *load_start(struct event_base *base, struct proposals *proposals, const struct fsm *fsm,
-			uint64_t node_id, uint32_t per_second)
+			uint64_t node_id, uint32_t per_second, uint32_t vms)
 {
 	static const struct timeval period = {0, PERIOD_MS * 1000};
 	struct load *load = calloc(1, sizeof(*load));
@@ -95,6 +99,7 @@ struct load *load_start(struct event_base *base, struct proposals *proposals, co
 	load->proposals = proposals;
 	load->fsm = fsm;
 	load->node_id = node_id;
+	load->vms = load_vms_of(node_id, vms);
 	load->per_second = per_second;
 	load->last_ns = record_now_ns();
 	load->timer = event_new(base, -1, EV_PERSIST, on_timer, load);

@@ -7,9 +7,9 @@
 
 struct load;
 
-/* All are borrowed. NULL: no memory. */
+/* All are borrowed. `vms`: how many VMs it keeps, at most. NULL: no memory. */
 struct load *load_start(struct event_base *base, struct proposals *proposals, const struct fsm *fsm,
-			uint64_t node_id, uint32_t per_second);
+			uint64_t node_id, uint32_t per_second, uint32_t vms);
 
 /* Accepts NULL; returns NULL. */
 struct load *load_stop(struct load *load);

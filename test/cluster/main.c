@@ -2,11 +2,16 @@
 #include "log.h"
 #include "node.h"
 #include "options.h"
+#include "vm_child.h"
+
+#include <string.h>
 
 int main(int argc, char **argv)
 {
 	struct options options;
 
+	if (argc > 1 && !strcmp(argv[1], VM_CHILD_WORD))
+		return vm_child_main(argc, argv);
 	switch (options_parse(argc, argv, &options)) {
 	case OPTIONS_DONE:
 		return 0;

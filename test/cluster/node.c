@@ -7,15 +7,19 @@
 #include "join.h"
 #include "load.h"
 #include "log.h"
+#include "placer.h"
 #include "proposals.h"
 #include "raft_io.h"
 #include "record.h"
+#include "record_vm.h"
+#include "vm_runtime.h"
 #include "watch.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { STOP_DEADLINE_S = 3, SNAPSHOT_TRAILING_SHARE = 2 };
 
@@ -34,6 +38,8 @@ struct node {
 	struct proposals *proposals;
 	struct joins *joins;
 	struct load *load;
+	struct vm_runtime *vms;
+	struct placer *placer;
 	struct watch watch;
 	bool stopping;
 	bool closed; /* Raft has let go of everything */
@@ -63,11 +69,19 @@ static void on_disk_failed(void *arg, int error)
 	stop_loop(arg, true);
 }
 
-static void on_applied(void *arg, const struct command *command)
+static void on_applied(void *arg, const struct command *command, int result)
 {
 	struct node *node = arg;
 
 	proposals_applied(node->proposals, command);
+	if (command->op < COMMAND_VM_CREATE || node->stopping)
+		return;
+	if (result && command->origin == node->options->id)
+		record_vm_refused(result);
+	if (node->vms)
+		vm_runtime_look(node->vms);
+	if (node->placer)
+		placer_applied(node->placer, command, result);
 }
 
 static void on_restored(void *arg)
@@ -165,6 +179,8 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	log_line(LOG_INFO, "stopping");
 	node->stopping = true;
 	node->load = load_stop(node->load);
+	node->placer = placer_stop(node->placer);
+	node->vms = vm_runtime_stop(node->vms);
 	proposals_cancel(node->proposals);
 	event_base_loopexit(node->base, &deadline);
 	raft_close(&node->raft, on_raft_closed);
@@ -279,6 +295,44 @@ static int join(struct node *node)
 	return joins_start(node->joins, node->options->join_address, on_refused, node);
 }
 
+static bool is_healthy(void *arg, uint64_t node_id)
+{
+	const struct node *node = arg;
+
+	return node_id == node->options->id ||
+	       transport_heard(node->transport, node_id, ELECTION_TIMEOUT_MS);
+}
+
+static int start_vms(struct node *node)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	struct vm_runtime_setup runtime = {
+		.base = node->base,
+		.proposals = node->proposals,
+		.fsm = &node->fsm,
+		.data = node->options->data,
+		.node = {.node_id = node->options->id,
+			 .life = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+			 .capacity = node->options->capacity},
+	};
+	struct placer_setup placer = {
+		.base = node->base,
+		.proposals = node->proposals,
+		.fsm = &node->fsm,
+		.raft = &node->raft,
+		.is_healthy = is_healthy,
+		.arg = node,
+	};
+
+	int err = vm_runtime_start(&runtime, &node->vms);
+	if (err)
+		return err;
+	node->placer = placer_start(&placer);
+	return node->placer ? 0 : -ENOMEM;
+}
+
 static int start(struct node *node)
 {
 	struct fsm_events fsm_events = {
@@ -298,10 +352,12 @@ static int start(struct node *node)
 		err = add_events(node);
 	if (!err)
 		err = join(node);
+	if (!err)
+		err = start_vms(node);
 	if (err || !node->options->load_per_second)
 		return err;
 	node->load = load_start(node->base, node->proposals, &node->fsm, node->options->id,
-				node->options->load_per_second);
+				node->options->load_per_second, node->options->load_vms);
 	return node->load ? 0 : -ENOMEM;
 }
 

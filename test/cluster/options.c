@@ -11,18 +11,25 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { LOAD_MAX_PER_SECOND = 100000, SNAPSHOT_EVERY_MIN = 16, SNAPSHOT_EVERY_MAX = 1000000 };
+enum {
+	LOAD_MAX_PER_SECOND = 100000,
+	SNAPSHOT_EVERY_MIN = 16,
+	SNAPSHOT_EVERY_MAX = 1000000,
+	VMS_LOAD_MAX = 64
+};
+
+static const uint64_t mib = 1 << 20;
 
 static const char usage_text[] =
 	"Usage: blixard-node [node] --id N --bind HOST:PORT [--join HOST:PORT] --shm PATH --data "
 	"DIR\n"
 	"\n"
-	"The reference Blixard node: Raft consensus over TCP with a log on disk, instrumented "
+	"The reference Blixard node: Raft consensus over gRPC with a log on disk, instrumented "
 	"with\n"
 	"libblixard-hooks.\n"
 	"\n"
 	"  --id N              node id, 1 or more, unique in the cluster\n"
-	"  --bind HOST:PORT    address to listen on, which peers dial\n"
+	"  --bind HOST:PORT    address of its gRPC server, which peers dial\n"
 	"  --join HOST:PORT    a member of the cluster to join; without it, and with an empty "
 	"data\n"
 	"                      directory, the node starts a cluster of its own\n"
@@ -30,6 +37,10 @@ static const char usage_text[] =
 	"  --data DIR          directory of the log, made if it is missing\n"
 	"  --cluster NAME      name of the cluster (default: default)\n"
 	"  --load RATE         proposals a second that this node generates (default: 0)\n"
+	"  --vms N             VMs that this load creates, starts, stops and deletes (default: 8)\n"
+	"  --capacity C:M:D    what this node has to give to VMs: vCPUs, MiB of memory, MiB of "
+	"disk\n"
+	"                      (default: 12:4096:16384)\n"
 	"  --snapshot-every N  applied entries between two snapshots (default: 4096)\n"
 	"  --log-level LEVEL   error, warn, info or debug (default: info)\n"
 	"  --inspect           print what the data directory holds, and exit\n"
@@ -142,6 +153,26 @@ static enum options_verdict check(struct options *o)
 	return OPTIONS_RUN;
 }
 
+static bool parse_capacity(const char *text, struct vm_resources *ret_capacity)
+{
+	char words[64], *at = words;
+	uint64_t numbers[3];
+
+	if (strlen(text) >= sizeof(words))
+		return false;
+	strcpy(words, text);
+	for (int i = 0; i < 3; i++) {
+		const char *word = strsep(&at, ":");
+		uint64_t most = i ? VM_BYTES_MAX / mib : VM_VCPUS_MAX;
+		if (!word || !parse_number(word, 0, most, &numbers[i]))
+			return false;
+	}
+	*ret_capacity = (struct vm_resources){.vcpus = (uint32_t)numbers[0],
+					      .memory_bytes = numbers[1] * mib,
+					      .disk_bytes = numbers[2] * mib};
+	return !at;
+}
+
 static enum options_verdict take(struct options *o, int option, const char *value)
 {
 	uint64_t number;
@@ -155,6 +186,16 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 		if (!parse_number(value, 0, LOAD_MAX_PER_SECOND, &number))
 			return wrong("--load takes 0 to 100000 proposals a second", value);
 		o->load_per_second = (uint32_t)number;
+		return OPTIONS_RUN;
+	case 'v':
+		if (!parse_number(value, 0, VMS_LOAD_MAX, &number))
+			return wrong("--vms takes 0 to 64", value);
+		o->load_vms = (uint32_t)number;
+		return OPTIONS_RUN;
+	case 'C':
+		if (!parse_capacity(value, &o->capacity))
+			return wrong("--capacity takes VCPUS:MEMORY:DISK, the last two in MiB",
+				     value);
 		return OPTIONS_RUN;
 	case 'e':
 		if (!parse_number(value, SNAPSHOT_EVERY_MIN, SNAPSHOT_EVERY_MAX, &number))
@@ -204,6 +245,8 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		{"data", required_argument, NULL, 'd'},
 		{"cluster", required_argument, NULL, 'c'},
 		{"load", required_argument, NULL, 'r'},
+		{"vms", required_argument, NULL, 'v'},
+		{"capacity", required_argument, NULL, 'C'},
 		{"log-level", required_argument, NULL, 'l'},
 		{"inspect", no_argument, NULL, 'I'},
 		{"help", no_argument, NULL, 'h'},
@@ -211,7 +254,13 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		{"snapshot-every", required_argument, NULL, 'e'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options o = {.cluster = "default", .snapshot_every = 4096, .log_level = LOG_INFO};
+	struct options o = {
+		.cluster = "default",
+		.snapshot_every = 4096,
+		.log_level = LOG_INFO,
+		.load_vms = 8,
+		.capacity = {.vcpus = 12, .memory_bytes = 4096 * mib, .disk_bytes = 16384 * mib},
+	};
 	int option;
 
 	/* The guide's own form has the word "node" before the flags. */

@@ -4,6 +4,7 @@
 
 #include "limits.h"
 #include "log.h"
+#include "vm.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,7 +19,9 @@ struct options {
 	const char *data;
 	const char *cluster;
 	uint32_t load_per_second;
-	uint32_t snapshot_every; /* entries */
+	uint32_t load_vms;	      /* that the load keeps, of this node */
+	struct vm_resources capacity; /* for VMs */
+	uint32_t snapshot_every;      /* entries */
 	enum log_level log_level;
 	bool inspect;
 };

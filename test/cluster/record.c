@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "log.h"
 #include "options.h"
+#include "record_vm.h"
 
 #include <blixard_hooks.h>
 
@@ -149,6 +150,7 @@ void record_open(const struct options *options)
 	resolve_raft();
 	resolve_storage();
 	resolve_own();
+	record_vm_open();
 	metrics.connections_active = blix_gauge_of(BLIX_peer_connections_active);
 	metrics.connections_expected = blix_gauge_of(BLIX_peer_connections_expected);
 }

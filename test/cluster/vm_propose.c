@@ -1,0 +1,14 @@
+/* vm_propose.c - see vm_propose.h. Loop thread only. */
+#include "vm_propose.h"
+
+#include <string.h>
+
+void vm_propose(struct proposals *proposals, enum command_op op, const char *name,
+		const union vm_value *value)
+{
+	uint8_t bytes[VM_VALUE_MAX_BYTES];
+	struct command command = {.op = op, .key = name, .key_len = strlen(name), .value = bytes};
+
+	command.value_len = vm_value_encode(op, value, bytes, sizeof(bytes));
+	proposals_submit(proposals, &command);
+}

@@ -1,0 +1,13 @@
+/* vm_propose.h - the one place where commands about VMs are made and submitted. Loop thread only.
+ */
+#ifndef CLUSTER_VM_PROPOSE_H
+#define CLUSTER_VM_PROPOSE_H
+
+#include "proposals.h"
+#include "vm_command.h"
+
+/* Submit an operation on the VM of this name. */
+void vm_propose(struct proposals *proposals, enum command_op op, const char *name,
+		const union vm_value *value);
+
+#endif
