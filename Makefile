@@ -44,11 +44,12 @@ HOOKS_OBJ := $(call obj,$(HOOKS_SRC)) $(SHM_OBJ)
 PROTO_C   := $(patsubst proto/%.proto,$(B)/gen/proto/%.pb-c.c,$(PROTO_SRC))
 PROTO_H   := $(PROTO_C:.c=.h)
 PROTO_OBJ := $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(PROTO_C))
-AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(PROTO_OBJ) $(SHM_OBJ)
+NODE_PROTO_OBJ := $(filter %/blixard_cluster.pb-c.o,$(PROTO_OBJ))
+AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(filter-out $(NODE_PROTO_OBJ),$(PROTO_OBJ)) $(SHM_OBJ)
 
 AGENT_LIBS := -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lz -lpthread -lm
 HOOKS_LIBS := -lpthread
-NODE_LIBS  := -lraft -levent_core -lpthread
+NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lprotobuf-c -lpthread
 
 # ---- programs -----------------------------------------------------------------------------------
 PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 $(B)/blixard-hooks.pc \
@@ -71,7 +72,7 @@ $(B)/blixard-hooks.pc: node-hooks/blixard-hooks.pc.in Makefile
 $(B)/blixard-agent: $(B)/obj/agent/main.o $(AGENT_OBJ)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(AGENT_LIBS)
 
-$(B)/blixard-node: $(call obj,$(NODE_SRC)) $(B)/libblixard-hooks.a
+$(B)/blixard-node: $(call obj,$(NODE_SRC)) $(NODE_PROTO_OBJ) $(B)/libblixard-hooks.a
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(NODE_LIBS)
 
 # ---- generated ----------------------------------------------------------------------------------

@@ -3,14 +3,19 @@
 #define CLUSTER_LIMITS_H
 
 enum {
-	ADDRESS_MAX = 127,	      /* bytes of a host:port */
-	CLUSTER_NAME_MAX = 63,	      /* bytes */
-	MEMBERS_MAX = 64,	      /* servers in a configuration, and peers we talk to */
-	CONNECTIONS_MAX = 128,	      /* accepted at a time */
-	FRAME_MAX_BYTES = 16 << 20,   /* largest frame on the wire: a snapshot */
-	FRAME_SMALL_MAX_BYTES = 8192, /* every frame but Raft's, and all before a hello */
-	APPEND_MAX_BYTES = 1 << 20,   /* entries sent in one message; what is left follows later */
-	OUTPUT_MAX_BYTES = 32 << 20,  /* queued towards one peer; beyond, messages are dropped */
+	ADDRESS_MAX = 127,	     /* bytes of a host:port */
+	CLUSTER_NAME_MAX = 63,	     /* bytes */
+	MEMBERS_MAX = 64,	     /* servers in a configuration, and peers we talk to */
+	FRAME_MAX_BYTES = 16 << 20,  /* largest Raft message: a snapshot */
+	APPEND_MAX_BYTES = 1 << 20,  /* entries sent in one message; what is left follows later */
+	OUTPUT_MAX_BYTES = 32 << 20, /* queued towards one peer; beyond, messages are dropped */
+
+	RPC_CALLS_MAX = 1024,		 /* served at a time */
+	RPC_STREAMS_MAX = 1024,		 /* calls at a time over one connection */
+	RPC_MESSAGE_MAX_BYTES = 4 << 20, /* a request or reply, but for SendRaftMessage */
+	RPC_RAFT_MAX_BYTES = FRAME_MAX_BYTES + (64 << 10),
+	RAFT_CALL_TIMEOUT_MS = 5000, /* a peer that does not answer this long is lost */
+	JOIN_TIMEOUT_MS = 10000,
 
 	COMMAND_MAX_BYTES = 4096,  /* one proposal */
 	ENTRY_MAX_BYTES = 1 << 20, /* one log entry, configurations included */
@@ -45,7 +50,6 @@ enum {
 	TICK_MS = 100, /* Raft heartbeat */
 	ELECTION_TIMEOUT_MS = 1000,
 	PING_MS = 250,
-	PEER_SILENT_MS = 5000, /* no frame for this long: the connection is dead */
 	HELLO_TIMEOUT_MS = 3000,
 	RECONNECT_MIN_MS = 100,
 	RECONNECT_MAX_MS = 2000,

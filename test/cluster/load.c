@@ -64,7 +64,7 @@ static void propose_one(struct load *load)
 						     next_state(row), load->count);
 		command.value = (const uint8_t *)value;
 	}
-	proposals_submit(load->proposals, &command);
+	proposals_submit(load->proposals, &command, NULL, NULL);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

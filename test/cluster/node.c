@@ -11,21 +11,25 @@
 #include "proposals.h"
 #include "raft_io.h"
 #include "record.h"
+#include "record_rpc.h"
 #include "record_vm.h"
+#include "service.h"
 #include "vm_runtime.h"
 #include "watch.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <time.h>
 
 enum { STOP_DEADLINE_S = 3, SNAPSHOT_TRAILING_SHARE = 2 };
 
 struct node {
 	const struct options *options;
-	struct wire_hello self;
+	struct self self;
 	struct event_base *base;
 	struct event *sigterm;
 	struct event *sigint;
@@ -34,6 +38,9 @@ struct node {
 	struct fsm fsm;
 	struct raft_io_state io;
 	struct raft raft;
+	struct rpc_queue *queue;
+	struct rpc_server *server;
+	struct service service;
 	struct transport *transport;
 	struct proposals *proposals;
 	struct joins *joins;
@@ -43,6 +50,7 @@ struct node {
 	struct watch watch;
 	bool stopping;
 	bool closed; /* Raft has let go of everything */
+	bool served; /* the gRPC server has answered everybody */
 	bool failed;
 };
 
@@ -73,7 +81,7 @@ static void on_applied(void *arg, const struct command *command, int result)
 {
 	struct node *node = arg;
 
-	proposals_applied(node->proposals, command);
+	proposals_applied(node->proposals, command, result);
 	if (command->op < COMMAND_VM_CREATE || node->stopping)
 		return;
 	if (result && command->origin == node->options->id)
@@ -96,41 +104,6 @@ static void on_raft_message(void *arg, struct raft_message *message)
 	struct node *node = arg;
 
 	raft_io_receive(&node->io, message);
-}
-
-static void on_forward(void *arg, uint64_t connection, const struct wire_request *request)
-{
-	struct node *node = arg;
-
-	proposals_take(node->proposals, connection, request);
-}
-
-static void on_forward_result(void *arg, uint64_t request, enum wire_verdict verdict)
-{
-	struct node *node = arg;
-
-	proposals_forward_result(node->proposals, request, verdict);
-}
-
-static void on_join(void *arg, uint64_t connection, const struct wire_join *join)
-{
-	struct node *node = arg;
-
-	joins_take(node->joins, connection, join);
-}
-
-static void on_join_result(void *arg, uint64_t request, enum wire_verdict verdict)
-{
-	struct node *node = arg;
-
-	joins_result(node->joins, request, verdict);
-}
-
-static void on_peer_lost(void *arg, uint64_t node_id)
-{
-	struct node *node = arg;
-
-	proposals_peer_lost(node->proposals, node_id);
 }
 
 static void on_refused(void *arg)
@@ -162,7 +135,17 @@ static void on_raft_closed(struct raft *raft)
 	struct node *node = raft->data;
 
 	node->closed = true;
-	stop_loop(node, false);
+	if (node->served)
+		stop_loop(node, false);
+}
+
+static void on_served(void *arg)
+{
+	struct node *node = arg;
+
+	node->served = true;
+	if (node->closed)
+		stop_loop(node, false);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)
@@ -182,6 +165,9 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	node->placer = placer_stop(node->placer);
 	node->vms = vm_runtime_stop(node->vms);
 	proposals_cancel(node->proposals);
+	joins_stop(node->joins);
+	transport_stop(node->transport);
+	rpc_server_stop(node->server, on_served, node);
 	event_base_loopexit(node->base, &deadline);
 	raft_close(&node->raft, on_raft_closed);
 }
@@ -220,28 +206,53 @@ static int open_disk(struct node *node)
 	return err;
 }
 
-static int open_network(struct node *node)
+static int listen_on(struct node *node)
 {
-	struct transport_events events = {
-		.raft = on_raft_message,
-		.forward = on_forward,
-		.forward_result = on_forward_result,
-		.join = on_join,
-		.join_result = on_join_result,
-		.peer_lost = on_peer_lost,
-		.arg = node,
-	};
+	int err = rpc_server_open(node->queue, node->self.address, &node->server);
 
-	int err = transport_open(node->base, &node->self, &events, &node->transport);
-	if (err) {
+	if (err)
 		log_line(LOG_ERROR, "cannot listen on %s: %s%s", node->self.address, strerror(-err),
 			 err == -EADDRINUSE ? "; choose another port with --bind" : "");
+	return err;
+}
+
+static int open_network(struct node *node)
+{
+	struct transport_events events = {.raft = on_raft_message, .arg = node};
+
+	int err = rpc_queue_open(node->base, &node->queue);
+	if (!err)
+		err = transport_open(node->base, node->queue, &node->self, &events,
+				     &node->transport);
+	if (err)
 		return err;
-	}
+	node->joins = joins_new(node->base, node->queue, &node->raft, &node->self);
+	if (!node->joins)
+		return -ENOMEM;
 	raft_io_set_transport(&node->io, node->transport);
 	proposals_set_transport(node->proposals, node->transport);
 	joins_set_transport(node->joins, node->transport);
-	return 0;
+	return listen_on(node);
+}
+
+static int serve(struct node *node)
+{
+	node->service = (struct service){.self = &node->self,
+					 .raft = &node->raft,
+					 .fsm = &node->fsm,
+					 .proposals = node->proposals,
+					 .transport = node->transport};
+	int err = transport_serve(node->transport, node->server);
+
+	if (!err)
+		err = proposals_serve(node->proposals, node->server);
+	if (!err)
+		err = joins_serve(node->joins, node->server);
+	if (!err)
+		err = service_serve(&node->service, node->server);
+	if (!err)
+		rpc_server_start(node->server);
+	return err;
 }
 
 /* A node that joins nobody and was never part of anything begins a cluster of one. */
@@ -339,15 +350,16 @@ static int start(struct node *node)
 		.applied = on_applied, .restored = on_restored, .arg = node};
 
 	node->base = event_base_new();
-	node->proposals = proposals_new(&node->raft, node->options->id);
-	node->joins = node->base ? joins_new(node->base, &node->raft, &node->self) : NULL;
-	if (!node->proposals || !node->joins || fsm_init(&node->fsm, &fsm_events))
+	node->proposals = proposals_new(&node->raft, &node->self);
+	if (!node->base || !node->proposals || fsm_init(&node->fsm, &fsm_events))
 		return -ENOMEM;
 	int err = open_disk(node);
 	if (!err)
 		err = open_network(node);
 	if (!err)
 		err = start_raft(node);
+	if (!err)
+		err = serve(node);
 	if (!err)
 		err = add_events(node);
 	if (!err)
@@ -367,10 +379,12 @@ static void free_event(struct event *event)
 		event_free(event);
 }
 
-/* Only after a clean stop: otherwise the storage thread may still be at work. */
+/* Only after a clean stop: otherwise the storage and gRPC threads may still be at work. */
 static void take_down(struct node *node)
 {
-	node->transport = transport_close(node->transport);
+	node->queue = rpc_queue_close(node->queue); /* what it waits for still finds its owner */
+	node->server = rpc_server_free(node->server);
+	node->transport = transport_free(node->transport);
 	node->joins = joins_free(node->joins);
 	node->proposals = proposals_free(node->proposals);
 	raft_io_done(&node->io);
@@ -392,6 +406,7 @@ int node_run(const struct options *options)
 	strncpy(node.self.cluster, options->cluster, CLUSTER_NAME_MAX);
 	signal(SIGPIPE, SIG_IGN);
 	record_open(options);
+	record_rpc_open();
 	int err = start(&node);
 	if (!err) {
 		log_line(LOG_INFO, "listening on %s, data in %s", node.self.address, options->data);
@@ -400,9 +415,14 @@ int node_run(const struct options *options)
 		log_line(LOG_ERROR, "no memory");
 	}
 	bool ok = !err && !node.failed;
-	if (node.closed)
+	bool clean = node.closed && node.served;
+	if (clean)
 		take_down(&node);
 	log_line(LOG_INFO, ok ? "stopped" : "failed");
 	record_close();
+	if (!clean) { /* what exit() would take down is still in use */
+		fflush(NULL);
+		_exit(ok ? 0 : 1);
+	}
 	return ok ? 0 : 1;
 }

@@ -5,6 +5,7 @@
 #include "proposals.h"
 
 #include "limits.h"
+#include "proto/blixard_cluster.pb-c.h"
 #include "record.h"
 
 #include <errno.h>
@@ -15,13 +16,14 @@
 struct waiting {
 	uint64_t sequence; /* 0: free */
 	uint64_t started_ns;
-	uint64_t leader; /* it was forwarded to; 0: proposed here */
+	proposal_done done; /* NULL: nobody waits for it */
+	void *arg;
 };
 
 struct proposals {
 	struct raft *raft;
 	struct transport *transport;
-	uint64_t node_id;
+	const struct self *self;
 	uint64_t oldest; /* no sequence below it waits */
 	uint64_t next;
 	size_t pending;
@@ -33,11 +35,16 @@ struct attempt {
 	struct raft_apply apply;
 	struct proposals *proposals;
 	uint64_t sequence;
-	uint64_t connection; /* 0: submitted here */
-	uint64_t request;
+	struct rpc_call *call; /* of the peer; NULL: submitted here */
 };
 
-struct proposals *proposals_new(struct raft *raft, uint64_t node_id)
+/* One Forward under way. */
+struct forwarded {
+	struct proposals *proposals;
+	uint64_t sequence;
+};
+
+struct proposals *proposals_new(struct raft *raft, const struct self *self)
 {
 	struct proposals *p = calloc(1, sizeof(*p));
 	struct timespec now;
@@ -48,7 +55,7 @@ struct proposals *proposals_new(struct raft *raft, uint64_t node_id)
 	clock_gettime(CLOCK_REALTIME, &now);
 	p->next = p->oldest = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	p->raft = raft;
-	p->node_id = node_id;
+	p->self = self;
 	return p;
 }
 
@@ -69,8 +76,8 @@ bool proposals_possible(const struct proposals *p)
 	raft_id leader;
 
 	raft_leader(p->raft, &leader, &address);
-	return leader &&
-	       (leader == p->node_id || transport_heard(p->transport, leader, ELECTION_TIMEOUT_MS));
+	return leader && (leader == p->self->node_id ||
+			  transport_heard(p->transport, leader, ELECTION_TIMEOUT_MS));
 }
 
 size_t proposals_pending(const struct proposals *p)
@@ -94,71 +101,74 @@ static void release(struct proposals *p, struct waiting *w)
 	record_proposals_pending(p->pending);
 }
 
-static void fail(struct proposals *p, uint64_t sequence, enum proposal_failure why)
-{
-	struct waiting *w = find(p, sequence);
-
-	if (!w)
-		return;
-	release(p, w);
-	record_proposal_failed(why);
-}
-
-static enum proposal_failure failure_of(enum wire_verdict verdict)
+static enum proposal_failure failure_of(enum verdict verdict)
 {
 	switch (verdict) {
-	case WIRE_NOT_LEADER:
+	case VERDICT_NOT_LEADER:
 		return FAILED_NOT_LEADER;
-	case WIRE_LEADERSHIP_LOST:
+	case VERDICT_LEADERSHIP_LOST:
 		return FAILED_LEADERSHIP_LOST;
-	case WIRE_TIMEOUT:
+	case VERDICT_TIMEOUT:
 		return FAILED_TIMEOUT;
-	case WIRE_STORAGE:
+	case VERDICT_STORAGE:
 		return FAILED_STORAGE;
+	case VERDICT_CANCELLED:
+		return FAILED_CANCELLED;
 	default:
 		return FAILED_OTHER;
 	}
 }
 
-static enum wire_verdict verdict_of(int status)
+static void end(struct proposals *p, struct waiting *w, enum verdict verdict, int result)
 {
-	switch (status) {
-	case 0:
-		return WIRE_OK;
-	case RAFT_NOTLEADER:
-		return WIRE_NOT_LEADER;
-	case RAFT_LEADERSHIPLOST:
-	case RAFT_SHUTDOWN:
-	case RAFT_CANCELED:
-		return WIRE_LEADERSHIP_LOST;
-	case RAFT_IOERR:
-	case RAFT_NOSPACE:
-	case RAFT_CORRUPT:
-		return WIRE_STORAGE;
-	default:
-		return WIRE_BUSY;
-	}
+	struct waiting ended = *w;
+
+	release(p, w);
+	if (verdict == VERDICT_OK)
+		record_proposal_done(record_now_ns() - ended.started_ns);
+	else
+		record_proposal_failed(failure_of(verdict));
+	if (ended.done)
+		ended.done(ended.arg, ended.sequence, verdict, result);
+}
+
+static void fail(struct proposals *p, uint64_t sequence, enum verdict why)
+{
+	struct waiting *w = find(p, sequence);
+
+	if (w)
+		end(p, w, why, 0);
 }
 
 /* ---- proposing ------------------------------------------------------------------------------- */
 
+static void answer(struct rpc_call *call, enum verdict verdict)
+{
+	Blixard__ForwardReply reply = BLIXARD__FORWARD_REPLY__INIT;
+
+	if (verdict == VERDICT_OK)
+		rpc_reply(call, &reply.base);
+	else if (verdict == VERDICT_NOT_LEADER)
+		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "this node does not lead");
+	else
+		rpc_fail(call, verdict_status(verdict), verdict_text(verdict));
+}
+
 static void on_attempt(struct raft_apply *apply, int status, void *result)
 {
 	struct attempt *attempt = apply->data;
-	struct proposals *p = attempt->proposals;
-	enum wire_verdict verdict = verdict_of(status);
+	enum verdict verdict = verdict_of_raft(status);
 
 	(void)result;
-	if (attempt->connection)
-		transport_answer(p->transport, attempt->connection, WIRE_FORWARD_RESULT,
-				 attempt->request, verdict);
+	if (attempt->call)
+		answer(attempt->call, verdict);
 	else if (status)
-		fail(p, attempt->sequence, failure_of(verdict));
+		fail(attempt->proposals, attempt->sequence, verdict);
 	free(attempt);
 }
 
-static enum wire_verdict propose(struct proposals *p, const struct attempt *template,
-				 const void *bytes, size_t len)
+static enum verdict propose(struct proposals *p, const struct attempt *template, const void *bytes,
+			    size_t len)
 {
 	struct attempt *attempt = malloc(sizeof(*attempt));
 	struct raft_buffer buf = {.base = raft_malloc(len), .len = len};
@@ -166,7 +176,7 @@ static enum wire_verdict propose(struct proposals *p, const struct attempt *temp
 	if (!attempt || !buf.base) {
 		free(attempt);
 		raft_free(buf.base);
-		return WIRE_BUSY;
+		return VERDICT_BUSY;
 	}
 	memcpy(buf.base, bytes, len);
 	*attempt = *template;
@@ -176,94 +186,119 @@ static enum wire_verdict propose(struct proposals *p, const struct attempt *temp
 		free(attempt);
 		raft_free(buf.base);
 	}
-	return verdict_of(err);
+	return verdict_of_raft(err);
 }
 
-static enum wire_verdict forward(struct proposals *p, struct waiting *w, const void *bytes,
-				 size_t len)
+static void on_forwarded(void *arg, const struct rpc_result *result)
 {
-	raft_id leader;
+	struct forwarded *forwarded = arg;
+	enum verdict verdict = verdict_of_forward(result->code);
+
+	/* Success is seen when the entry is applied here. */
+	if (verdict != VERDICT_OK)
+		fail(forwarded->proposals, forwarded->sequence, verdict);
+	free(forwarded);
+}
+
+static enum verdict forward(struct proposals *p, uint64_t sequence, void *bytes, size_t len)
+{
+	Blixard__ForwardRequest request = BLIXARD__FORWARD_REQUEST__INIT;
+	struct forwarded *forwarded;
 	const char *address;
+	raft_id leader;
 
 	raft_leader(p->raft, &leader, &address);
-	if (!leader || leader == p->node_id)
-		return WIRE_NOT_LEADER;
-	w->leader = leader;
-	int err = transport_send_forward(p->transport, leader, w->sequence, bytes, len);
+	if (!leader || leader == p->self->node_id)
+		return VERDICT_NOT_LEADER;
+	forwarded = malloc(sizeof(*forwarded));
+	if (!forwarded)
+		return VERDICT_BUSY;
+	*forwarded = (struct forwarded){.proposals = p, .sequence = sequence};
+	request.cluster = (char *)p->self->cluster;
+	request.from = p->self->node_id;
+	request.command = (ProtobufCBinaryData){.len = len, .data = bytes};
+	int err = transport_call(p->transport, leader, "Forward", &request.base,
+				 &blixard__forward_reply__descriptor, PROPOSAL_TIMEOUT_MS,
+				 on_forwarded, forwarded);
 	if (!err)
-		return WIRE_OK;
-	return err == -ENOTCONN ? WIRE_NOT_LEADER : WIRE_BUSY;
+		return VERDICT_OK;
+	free(forwarded);
+	return err == -ENOTCONN ? VERDICT_NOT_LEADER : VERDICT_BUSY;
 }
 
-void proposals_submit(struct proposals *p, struct command *command)
+void proposals_submit(struct proposals *p, struct command *command, proposal_done done, void *arg)
 {
 	uint8_t bytes[COMMAND_MAX_BYTES];
 	uint64_t sequence = p->next++;
 	struct waiting *w = &p->waiting[sequence % PROPOSALS_MAX];
+	enum verdict verdict;
 
-	command->origin = p->node_id;
+	command->origin = p->self->node_id;
 	command->sequence = sequence;
 	size_t len = command_encode(command, bytes, sizeof(bytes));
 	record_proposal_submitted();
 	if (!len || w->sequence) { /* malformed, or as many wait as may */
 		record_proposal_failed(FAILED_OTHER);
+		if (done)
+			done(arg, sequence, len ? VERDICT_BUSY : VERDICT_REFUSED, 0);
 		return;
 	}
-	*w = (struct waiting){.sequence = sequence, .started_ns = record_now_ns()};
+	*w = (struct waiting){
+		.sequence = sequence, .started_ns = record_now_ns(), .done = done, .arg = arg};
 	p->pending++;
 	record_proposals_pending(p->pending);
-
-	enum wire_verdict verdict;
 	if (raft_state(p->raft) == RAFT_LEADER)
 		verdict = propose(p, &(struct attempt){.proposals = p, .sequence = sequence}, bytes,
 				  len);
 	else
-		verdict = forward(p, w, bytes, len);
-	if (verdict != WIRE_OK)
-		fail(p, sequence, failure_of(verdict));
+		verdict = forward(p, sequence, bytes, len);
+	if (verdict != VERDICT_OK)
+		fail(p, sequence, verdict);
 }
 
-void proposals_take(struct proposals *p, uint64_t connection, const struct wire_request *request)
-{
-	struct attempt attempt = {
-		.proposals = p, .connection = connection, .request = request->request};
-	struct command command;
-	enum wire_verdict verdict = WIRE_REFUSED;
+/* ---- for peers ------------------------------------------------------------------------------- */
 
-	if (!command_decode(request->data, request->len, &command))
-		verdict = propose(p, &attempt, request->data, request->len);
-	if (verdict != WIRE_OK)
-		transport_answer(p->transport, connection, WIRE_FORWARD_RESULT, request->request,
-				 verdict);
+static void on_forward(void *arg, struct rpc_call *call, const ProtobufCMessage *message)
+{
+	const Blixard__ForwardRequest *request = (const void *)message;
+	struct proposals *p = arg;
+	struct attempt attempt = {.proposals = p, .call = call};
+	enum verdict verdict = VERDICT_REFUSED;
+	struct command command;
+
+	if (strcmp(request->cluster, p->self->cluster) != 0) {
+		record_peer_fault(FAULT_IDENTITY);
+		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "this is another cluster");
+		return;
+	}
+	if (request->command.len <= COMMAND_MAX_BYTES &&
+	    !command_decode(request->command.data, request->command.len, &command))
+		verdict = propose(p, &attempt, request->command.data, request->command.len);
+	else
+		record_peer_fault(FAULT_FRAME);
+	if (verdict != VERDICT_OK)
+		answer(call, verdict);
+}
+
+int proposals_serve(struct proposals *p, struct rpc_server *server)
+{
+	static const struct rpc_method method = {
+		.name = "Forward",
+		.request = &blixard__forward_request__descriptor,
+		.handle = on_forward,
+	};
+
+	return rpc_server_add(server, &method, 1, p);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */
 
-void proposals_applied(struct proposals *p, const struct command *command)
+void proposals_applied(struct proposals *p, const struct command *command, int result)
 {
-	struct waiting *w = command->origin == p->node_id ? find(p, command->sequence) : NULL;
+	struct waiting *w = command->origin == p->self->node_id ? find(p, command->sequence) : NULL;
 
-	if (!w)
-		return;
-	uint64_t took = record_now_ns() - w->started_ns;
-	release(p, w);
-	record_proposal_done(took);
-}
-
-void proposals_forward_result(struct proposals *p, uint64_t sequence, enum wire_verdict verdict)
-{
-	/* Success is seen when the entry is applied here. */
-	if (verdict != WIRE_OK)
-		fail(p, sequence, failure_of(verdict));
-}
-
-void proposals_peer_lost(struct proposals *p, uint64_t node_id)
-{
-	for (uint64_t sequence = p->oldest; sequence < p->next; sequence++) {
-		struct waiting *w = find(p, sequence);
-		if (w && w->leader == node_id)
-			fail(p, sequence, FAILED_LEADERSHIP_LOST);
-	}
+	if (w)
+		end(p, w, VERDICT_OK, result);
 }
 
 void proposals_expire(struct proposals *p)
@@ -276,7 +311,7 @@ void proposals_expire(struct proposals *p)
 		if (w && now - w->started_ns < PROPOSAL_TIMEOUT_MS * 1000000ull)
 			break;
 		if (w)
-			fail(p, p->oldest, FAILED_TIMEOUT);
+			fail(p, p->oldest, VERDICT_TIMEOUT);
 		p->oldest++;
 	}
 }
@@ -284,5 +319,5 @@ void proposals_expire(struct proposals *p)
 void proposals_cancel(struct proposals *p)
 {
 	for (; p->oldest < p->next; p->oldest++)
-		fail(p, p->oldest, FAILED_CANCELLED);
+		fail(p, p->oldest, VERDICT_CANCELLED);
 }

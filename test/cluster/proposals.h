@@ -9,16 +9,25 @@
 
 #include "command.h"
 #include "transport.h"
+#include "verdict.h"
 
 struct proposals;
 
-/* NULL: no memory. Both are borrowed until proposals_free(). */
-struct proposals *proposals_new(struct raft *raft, uint64_t node_id);
+/* How a proposal ended. `result` is what applying it came to (0 or -errno), when it is OK. */
+typedef void (*proposal_done)(void *arg, uint64_t sequence, enum verdict verdict, int result);
+
+/* NULL: no memory. All are borrowed until proposals_free(). */
+struct proposals *proposals_new(struct raft *raft, const struct self *self);
 struct proposals *proposals_free(struct proposals *proposals);
 void proposals_set_transport(struct proposals *proposals, struct transport *transport);
 
-/* Submit a change; origin and sequence are filled in here. */
-void proposals_submit(struct proposals *proposals, struct command *command);
+/* The method by which peers forward. 0; -ENOSPC. */
+int proposals_serve(struct proposals *proposals, struct rpc_server *server);
+
+/* Submit a change; origin and sequence are filled in here. `done`, which may be NULL, is called
+ * once, perhaps before this returns. */
+void proposals_submit(struct proposals *proposals, struct command *command, proposal_done done,
+		      void *arg);
 
 /* Is there a leader, and a way to it? */
 bool proposals_possible(const struct proposals *proposals);
@@ -26,15 +35,8 @@ bool proposals_possible(const struct proposals *proposals);
 size_t proposals_pending(const struct proposals *proposals);
 
 /* What happens to them. */
-void proposals_applied(struct proposals *proposals, const struct command *command);
-void proposals_forward_result(struct proposals *proposals, uint64_t sequence,
-			      enum wire_verdict verdict);
-void proposals_peer_lost(struct proposals *proposals, uint64_t node_id);
+void proposals_applied(struct proposals *proposals, const struct command *command, int result);
 void proposals_expire(struct proposals *proposals);
 void proposals_cancel(struct proposals *proposals);
-
-/* A proposal that a peer forwarded: propose it, and answer over its connection. */
-void proposals_take(struct proposals *proposals, uint64_t connection,
-		    const struct wire_request *request);
 
 #endif

@@ -8,6 +8,7 @@
 #include "record.h"
 #include "snapshot_file.h"
 #include "storage.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <inttypes.h>

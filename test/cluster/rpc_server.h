@@ -13,7 +13,8 @@
 struct rpc_server;
 
 /* Listen on `address`, numeric; calls are taken from rpc_server_start() on.
- * 0; -EADDRINUSE: cannot listen there; -ENOMEM. */
+ * 0; -EADDRINUSE: cannot listen there; -ENOMEM. Free it
+ * also when it could not be opened, unless *ret_server is NULL. */
 int rpc_server_open(struct rpc_queue *queue, const char *address, struct rpc_server **ret_server);
 
 /* Serve these methods, too, with `arg` for their handlers. The table is borrowed.
@@ -23,10 +24,11 @@ int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, 
 
 void rpc_server_start(struct rpc_server *server);
 
-/* Take no more calls, and answer those that are open CANCELLED; handlers may still answer. */
-void rpc_server_stop(struct rpc_server *server);
+/* Take no more calls, and answer those that are open CANCELLED; handlers still have to let go of
+ * theirs. `stopped` is called when all are over. */
+void rpc_server_stop(struct rpc_server *server, void (*stopped)(void *arg), void *arg);
 
-/* After rpc_queue_close(), which waits for what is under way. Accepts NULL; returns NULL. */
+/* When it never started, or has stopped. Accepts NULL; returns NULL. */
 struct rpc_server *rpc_server_free(struct rpc_server *server);
 
 #endif

@@ -1,19 +1,27 @@
-/* transport.c - whom this node is connected to, and what their frames mean. Loop thread only. */
+/* transport.c - whom this node is connected to, and what it sends them. Loop thread only. */
 #include "transport.h"
 
-#include "connection.h"
-#include "limits.h"
 #include "log.h"
+#include "proto/blixard_cluster.pb-c.h"
 #include "record.h"
+#include "wire.h"
 
 #include <errno.h>
-#include <event2/listener.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-enum { HOUSEKEEPING_MS = 50, BACKLOG = 64 };
+enum {
+	HOUSEKEEPING_MS = 50,
+	BATCH_MESSAGES_MAX = 256,
+	MESSAGE_HEAD_BYTES = 5, /* before every gRPC message */
+};
+
+struct outgoing {
+	struct outgoing *next;
+	size_t len;
+	uint8_t bytes[];
+};
 
 struct peer {
 	uint64_t node_id;
@@ -21,26 +29,38 @@ struct peer {
 	bool member;  /* of the configuration; otherwise somebody whom Raft answers */
 	bool dialled; /* at least once: the next time is a reconnect */
 	bool told;    /* that it cannot be reached */
-	struct connection *connection;
+	bool up;      /* it has answered over this channel */
+	bool busy;    /* a SendRaftMessage is under way */
+	struct rpc_channel *channel;
+	uint64_t serial; /* of the channel; never reused */
+	struct outgoing *first;
+	struct outgoing *last;
+	size_t queued_bytes;
 	struct record_peer *record;
+	uint64_t heard_ns;
+	uint64_t measured_ns; /* when the last call that was timed began */
 	uint64_t dial_at_ns;
 	unsigned backoff_ms;
 };
 
 struct transport {
-	struct event_base *base;
-	struct wire_hello self;
+	struct rpc_queue *queue;
+	const struct self *self;
 	struct transport_events events;
-	struct connection_handler handler;
-	struct evconnlistener *listener;
 	struct event *housekeeper;
-	struct connection *connections;
 	struct peer peers[MEMBERS_MAX];
 	size_t n_peers;
-	size_t n_accepted;
-	uint64_t pings;
-	uint64_t join_request; /* asked over the connection that is `joining` */
-	struct wire_join join;
+	uint64_t serials;
+	bool stopping;
+};
+
+/* A SendRaftMessage under way. The peer may be forgotten, or dialled again, before it ends. */
+struct batch {
+	struct transport *transport;
+	uint64_t node_id;
+	uint64_t serial;
+	uint64_t started_ns;
+	bool measured;
 };
 
 static uint64_t ms(uint64_t value)
@@ -59,26 +79,33 @@ static struct peer *find_peer(const struct transport *t, uint64_t node_id)
 	return NULL;
 }
 
-static bool is_up(const struct peer *peer)
-{
-	return peer->connection && peer->connection->greeted;
-}
-
 static void publish(const struct transport *t)
 {
 	size_t active = 0, expected = 0;
 
 	for (size_t i = 0; i < t->n_peers; i++) {
 		expected += t->peers[i].member;
-		active += t->peers[i].member && is_up(&t->peers[i]);
+		active += t->peers[i].member && t->peers[i].up;
 	}
 	record_peer_connections(active, expected);
 }
 
+static void hang_up(struct peer *peer)
+{
+	while (peer->first) {
+		struct outgoing *out = peer->first;
+		peer->first = out->next;
+		free(out);
+	}
+	peer->last = NULL;
+	peer->queued_bytes = 0;
+	peer->up = peer->busy = false;
+	peer->channel = rpc_channel_close(peer->channel);
+}
+
 static void forget_peer(struct transport *t, struct peer *peer)
 {
-	if (peer->connection)
-		connection_close(peer->connection);
+	hang_up(peer);
 	*peer = t->peers[--t->n_peers];
 }
 
@@ -107,8 +134,8 @@ static struct peer *know_peer(struct transport *t, uint64_t node_id, const char 
 		peer = new_peer(t, node_id);
 	else if (!strcmp(peer->address, address))
 		return peer;
-	else if (peer->connection)
-		connection_close(peer->connection);
+	else
+		hang_up(peer);
 	if (!peer)
 		return NULL;
 	memcpy(peer->address, address, strlen(address) + 1);
@@ -125,7 +152,7 @@ void transport_set_peers(struct transport *t, const struct raft_configuration *c
 		const struct raft_server *server = &configuration->servers[i];
 		struct peer *peer;
 
-		if (server->id == t->self.node_id)
+		if (server->id == t->self->node_id)
 			continue;
 		peer = know_peer(t, server->id, server->address);
 		if (peer)
@@ -144,10 +171,10 @@ bool transport_heard(const struct transport *t, uint64_t node_id, uint64_t withi
 {
 	const struct peer *peer = find_peer(t, node_id);
 
-	return peer && is_up(peer) && record_now_ns() - peer->connection->heard_ns <= ms(within_ms);
+	return peer && peer->up && record_now_ns() - peer->heard_ns <= ms(within_ms);
 }
 
-/* ---- dialling -------------------------------------------------------------------------------- */
+/* ---- up and down ----------------------------------------------------------------------------- */
 
 static void dial_later(struct peer *peer)
 {
@@ -159,370 +186,317 @@ static void dial_later(struct peer *peer)
 		peer->backoff_ms = RECONNECT_MAX_MS;
 }
 
-static void dial(struct transport *t, struct peer *peer)
+/* It is alive: no need to wait long before dialling it. */
+static void dial_soon(struct peer *peer)
 {
-	uint64_t node_id = peer->node_id;
+	uint64_t soon = record_now_ns() + ms(RECONNECT_MIN_MS);
 
-	if (peer->dialled)
-		record_peer_reconnect(peer->record);
-	peer->dialled = true;
-	dial_later(peer);
-	struct connection *c =
-		connection_dial(t->base, peer->address, &t->handler, &t->connections);
-	if (!c) {
-		log_line(LOG_DEBUG, "peer %" PRIu64 " cannot be dialled at %s", node_id,
-			 peer->address);
-		return;
-	}
-	c->node_id = node_id;
-	peer->connection = c;
-	connection_attribute(c, peer->record);
+	peer->backoff_ms = RECONNECT_MIN_MS;
+	if (peer->dial_at_ns > soon)
+		peer->dial_at_ns = soon;
 }
 
-static void send_hello(struct transport *t, struct connection *c)
+static void lose_peer(struct transport *t, struct peer *peer)
 {
-	uint8_t payload[512];
-	size_t len = wire_encode_hello(&t->self, payload, sizeof(payload));
+	bool was_up = peer->up;
 
-	(void)connection_send(c, WIRE_HELLO, payload, len);
-}
-
-static void on_up(void *arg, struct connection *c)
-{
-	send_hello(arg, c);
-}
-
-static void on_down(void *arg, struct connection *c)
-{
-	struct transport *t = arg;
-
-	if (!c->dialled) {
-		t->n_accepted--;
-		return;
-	}
-	if (c->joining) {
-		if (t->join_request)
-			t->events.join_result(t->events.arg, t->join_request, WIRE_TIMEOUT);
-		t->join_request = 0;
-		return;
-	}
-	struct peer *peer = find_peer(t, c->node_id);
-	if (!peer || peer->connection != c)
-		return;
-	bool was_up = is_up(peer);
-	peer->connection = NULL;
+	hang_up(peer);
 	if (!peer->told)
 		log_line(LOG_WARN, "peer %" PRIu64 " at %s %s", peer->node_id, peer->address,
 			 was_up ? "is gone, dialling again" : "does not answer, dialling again");
 	peer->told = true;
 	publish(t);
-	if (was_up)
-		t->events.peer_lost(t->events.arg, c->node_id);
 }
 
-/* ---- housekeeping ---------------------------------------------------------------------------- */
-
-static void ping(struct transport *t, struct connection *c, uint64_t now)
+static void find_alive(struct transport *t, struct peer *peer)
 {
-	uint8_t payload[8];
-
-	if (c->ping_waits || now - c->ping_sent_ns < ms(PING_MS))
+	peer->heard_ns = record_now_ns();
+	if (peer->up)
 		return;
-	c->ping = ++t->pings;
-	c->ping_sent_ns = now;
-	c->ping_waits = true;
-	(void)connection_send(c, WIRE_PING, payload,
-			      wire_encode_number(c->ping, payload, sizeof(payload)));
-}
-
-/* Closing calls handlers that may close others: after one, the walk starts again. */
-static bool close_one_dead(struct transport *t, uint64_t now)
-{
-	for (struct connection *c = t->connections; c; c = c->next) {
-		bool rude = !c->greeted && now - c->opened_ns > ms(HELLO_TIMEOUT_MS);
-		bool silent = c->greeted && now - c->heard_ns > ms(PEER_SILENT_MS);
-
-		if (!rude && !silent)
-			continue;
-		if (rude && !c->dialled)
-			record_peer_fault(FAULT_IDENTITY);
-		connection_close(c);
-		return true;
-	}
-	return false;
-}
-
-static void on_housekeeping(evutil_socket_t fd, short what, void *arg)
-{
-	struct transport *t = arg;
-	uint64_t now = record_now_ns();
-
-	(void)fd;
-	(void)what;
-	while (close_one_dead(t, now))
-		;
-	for (size_t i = 0; i < t->n_peers; i++) {
-		if (!t->peers[i].connection && now >= t->peers[i].dial_at_ns)
-			dial(t, &t->peers[i]);
-		else if (is_up(&t->peers[i]))
-			ping(t, t->peers[i].connection, now);
-	}
-}
-
-/* ---- frames ---------------------------------------------------------------------------------- */
-
-static bool refuse(enum peer_fault fault, struct connection *c)
-{
-	record_peer_fault(fault);
-	connection_close(c);
-	return true; /* closed already, and counted once */
-}
-
-static void ask_join(struct transport *t, struct connection *c)
-{
-	uint8_t payload[512];
-	size_t len = wire_encode_join(&t->join, payload, sizeof(payload));
-
-	(void)connection_send(c, WIRE_JOIN, payload, len);
-}
-
-static bool on_hello(struct transport *t, struct connection *c, const uint8_t *payload, size_t len)
-{
-	struct wire_hello hello;
-
-	if (c->greeted || wire_decode_hello(payload, len, &hello))
-		return false;
-	struct peer *peer = find_peer(t, hello.node_id);
-	bool other_node = c->dialled && !c->joining && hello.node_id != c->node_id;
-	if (strcmp(hello.cluster, t->self.cluster) || other_node ||
-	    hello.node_id == t->self.node_id) {
-		log_line(LOG_DEBUG, "refused node %" PRIu64 " of cluster %s at %s", hello.node_id,
-			 hello.cluster, hello.address);
-		return refuse(FAULT_IDENTITY, c);
-	}
-	connection_greeted(c);
-	if (c->joining) {
-		ask_join(t, c);
-		return true;
-	}
-	if (!c->dialled) {
-		c->node_id = hello.node_id;
-		memcpy(c->address, hello.address, sizeof(c->address));
-		if (peer) {
-			connection_attribute(c, peer->record);
-			/* It is alive: no need to wait before dialling back. */
-			peer->backoff_ms = RECONNECT_MIN_MS;
-			peer->dial_at_ns = 0;
-		}
-		send_hello(t, c);
-		return true;
-	}
-	if (peer && peer->told)
+	if (peer->told)
 		log_line(LOG_INFO, "peer %" PRIu64 " at %s is back", peer->node_id, peer->address);
-	if (peer) {
-		peer->told = false;
-		peer->backoff_ms = RECONNECT_MIN_MS;
-	}
+	peer->up = true;
+	peer->told = false;
+	peer->backoff_ms = RECONNECT_MIN_MS;
 	publish(t);
-	return true;
 }
 
-static bool on_pong(struct connection *c, const uint8_t *payload, size_t len)
+/* gRPC would connect again by itself, and nobody would know that the connection was lost. */
+static bool is_cut(const struct peer *peer)
 {
-	uint64_t number;
-
-	if (wire_decode_number(payload, len, &number) || !c->ping_waits || number != c->ping)
-		return false;
-	if (c->record)
-		record_peer_round_trip(c->record, record_now_ns() - c->ping_sent_ns);
-	c->ping_waits = false;
-	return true;
-}
-
-/* What the side that dialled may be sent: answers. */
-static bool on_answer(struct transport *t, struct connection *c, enum wire_kind kind,
-		      const uint8_t *payload, size_t len)
-{
-	enum wire_verdict verdict;
-	uint64_t request;
-
-	if (kind == WIRE_PONG)
-		return on_pong(c, payload, len);
-	if ((kind != WIRE_FORWARD_RESULT && kind != WIRE_JOIN_RESULT) ||
-	    wire_decode_verdict(payload, len, &request, &verdict))
-		return false;
-	if (kind == WIRE_FORWARD_RESULT) {
-		t->events.forward_result(t->events.arg, request, verdict);
-		return true;
-	}
-	if (c->joining)
-		t->join_request = 0;
-	t->events.join_result(t->events.arg, request, verdict);
-	if (c->joining)
-		connection_close(c);
-	return true;
-}
-
-static bool on_raft(struct transport *t, struct connection *c, const uint8_t *payload, size_t len)
-{
-	struct raft_message message;
-
-	if (wire_decode_raft(payload, len, &message))
-		return false;
-	if (!c->record) { /* it was dialled back since its hello */
-		struct peer *peer = find_peer(t, c->node_id);
-		if (peer)
-			connection_attribute(c, peer->record);
-	}
-	message.server_id = c->node_id;
-	message.server_address = c->address;
-	t->events.raft(t->events.arg, &message);
-	return true;
-}
-
-/* What the side that accepted may be sent: requests. */
-static bool on_request(struct transport *t, struct connection *c, enum wire_kind kind,
-		       const uint8_t *payload, size_t len)
-{
-	struct wire_request request;
-	struct wire_join join;
-	uint64_t number;
-
-	switch (kind) {
-	case WIRE_PING:
-		if (wire_decode_number(payload, len, &number))
-			return false;
-		(void)connection_send(c, WIRE_PONG, payload, len);
-		return true;
-	case WIRE_RAFT:
-		return on_raft(t, c, payload, len);
-	case WIRE_FORWARD:
-		if (wire_decode_request(payload, len, &request))
-			return false;
-		t->events.forward(t->events.arg, c->serial, &request);
-		return true;
-	case WIRE_JOIN:
-		if (wire_decode_join(payload, len, &join))
-			return false;
-		t->events.join(t->events.arg, c->serial, &join);
-		return true;
-	default:
-		return false;
-	}
-}
-
-static bool on_frame(void *arg, struct connection *c, enum wire_kind kind, const uint8_t *payload,
-		     size_t len)
-{
-	struct transport *t = arg;
-
-	if (kind == WIRE_HELLO)
-		return on_hello(t, c, payload, len);
-	return c->dialled ? on_answer(t, c, kind, payload, len)
-			  : on_request(t, c, kind, payload, len);
+	return peer->up && !rpc_channel_is_ready(peer->channel);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
+
+static void send_batch(struct transport *t, struct peer *peer);
+
+static void on_batch_done(void *arg, const struct rpc_result *result)
+{
+	struct batch *batch = arg;
+	struct transport *t = batch->transport;
+	struct peer *peer = find_peer(t, batch->node_id);
+	bool current = peer && peer->channel && peer->serial == batch->serial;
+
+	if (current && result->code == GRPC_STATUS_OK) {
+		peer->busy = false;
+		record_peer_received(peer->record, MESSAGE_HEAD_BYTES);
+		if (batch->measured)
+			record_peer_round_trip(peer->record, record_now_ns() - batch->started_ns);
+		find_alive(t, peer);
+		if (peer->first)
+			send_batch(t, peer);
+	} else if (current) {
+		log_line(LOG_DEBUG, "peer %" PRIu64 ": %d %s", peer->node_id, result->code,
+			 result->text);
+		lose_peer(t, peer);
+	}
+	free(batch);
+}
+
+/* What goes along: all that waits, up to a bound of which one message alone may be more. */
+static size_t gather(const struct peer *peer, ProtobufCBinaryData messages[BATCH_MESSAGES_MAX])
+{
+	size_t n = 0, bytes = 0;
+
+	for (struct outgoing *out = peer->first; out && n < BATCH_MESSAGES_MAX; out = out->next) {
+		bytes += out->len;
+		if (n && bytes > APPEND_MAX_BYTES)
+			break;
+		messages[n++] = (ProtobufCBinaryData){.len = out->len, .data = out->bytes};
+	}
+	return n;
+}
+
+static void drop_sent(struct peer *peer, size_t n)
+{
+	while (n--) {
+		struct outgoing *out = peer->first;
+
+		peer->first = out->next;
+		peer->queued_bytes -= out->len;
+		free(out);
+	}
+	if (!peer->first)
+		peer->last = NULL;
+}
+
+static int call_peer(struct transport *t, struct peer *peer, size_t n,
+		     ProtobufCBinaryData *messages)
+{
+	Blixard__SendRaftMessageRequest request = BLIXARD__SEND_RAFT_MESSAGE_REQUEST__INIT;
+	uint64_t now = record_now_ns();
+	struct batch *batch = malloc(sizeof(*batch));
+
+	if (!batch)
+		return -ENOMEM;
+	*batch = (struct batch){.transport = t,
+				.node_id = peer->node_id,
+				.serial = peer->serial,
+				.started_ns = now,
+				.measured = now - peer->measured_ns >= ms(PING_MS)};
+	request.cluster = (char *)t->self->cluster;
+	request.from = t->self->node_id;
+	request.to = peer->node_id;
+	request.address = (char *)t->self->address;
+	request.n_messages = n;
+	request.messages = messages;
+	int err = rpc_channel_call(peer->channel, "SendRaftMessage", &request.base,
+				   &blixard__send_raft_message_reply__descriptor,
+				   RAFT_CALL_TIMEOUT_MS, on_batch_done, batch);
+	if (err) {
+		free(batch);
+		return err;
+	}
+	if (batch->measured)
+		peer->measured_ns = now;
+	record_peer_sent(peer->record,
+			 protobuf_c_message_get_packed_size(&request.base) + MESSAGE_HEAD_BYTES);
+	return 0;
+}
+
+static void send_batch(struct transport *t, struct peer *peer)
+{
+	ProtobufCBinaryData messages[BATCH_MESSAGES_MAX];
+	size_t n = gather(peer, messages);
+
+	if (is_cut(peer) || call_peer(t, peer, n, messages)) {
+		lose_peer(t, peer);
+		return;
+	}
+	peer->busy = true;
+	drop_sent(peer, n);
+}
+
+static int enqueue(struct peer *peer, const struct raft_message *message)
+{
+	unsigned n = wire_raft_entries(message);
+	size_t len = wire_raft_bytes(message, n);
+
+	if (!len)
+		return -EMSGSIZE;
+	if (peer->queued_bytes + len > OUTPUT_MAX_BYTES) {
+		record_peer_message_dropped();
+		return -ENOBUFS;
+	}
+	struct outgoing *out = malloc(sizeof(*out) + len);
+	if (!out)
+		return -ENOMEM;
+	out->next = NULL;
+	out->len = len;
+	if (wire_encode_raft(message, n, out->bytes, len) != len) {
+		free(out);
+		return -EMSGSIZE;
+	}
+	if (peer->last)
+		peer->last->next = out;
+	else
+		peer->first = out;
+	peer->last = out;
+	peer->queued_bytes += len;
+	return 0;
+}
 
 int transport_send_raft(struct transport *t, const struct raft_message *message)
 {
 	struct peer *peer = find_peer(t, message->server_id);
 
+	if (t->stopping)
+		return -ENOTCONN;
 	/* Where a member lives, only the configuration says. */
 	if (!peer || !peer->member)
 		peer = know_peer(t, message->server_id, message->server_address);
-	return peer && is_up(peer) ? connection_send_raft(peer->connection, message) : -ENOTCONN;
-}
-
-int transport_send_forward(struct transport *t, uint64_t node_id, uint64_t request,
-			   const void *command, size_t len)
-{
-	uint8_t payload[COMMAND_MAX_BYTES + 8];
-	const struct peer *peer = find_peer(t, node_id);
-
-	if (!peer || !is_up(peer))
+	if (!peer || !peer->up)
 		return -ENOTCONN;
-	size_t bytes = wire_encode_request(request, command, len, payload, sizeof(payload));
-	return bytes ? connection_send(peer->connection, WIRE_FORWARD, payload, bytes) : -EMSGSIZE;
+	int err = enqueue(peer, message);
+	if (!err && !peer->busy)
+		send_batch(t, peer);
+	return err;
 }
 
-int transport_send_join(struct transport *t, uint64_t node_id, const struct wire_join *join)
+int transport_call(struct transport *t, uint64_t node_id, const char *method,
+		   const ProtobufCMessage *request, const ProtobufCMessageDescriptor *reply,
+		   unsigned timeout_ms, void (*done)(void *arg, const struct rpc_result *result),
+		   void *arg)
 {
-	uint8_t payload[512];
-	const struct peer *peer = find_peer(t, node_id);
+	struct peer *peer = find_peer(t, node_id);
 
-	if (!peer || !is_up(peer))
+	if (!peer || !peer->up)
 		return -ENOTCONN;
-	size_t bytes = wire_encode_join(join, payload, sizeof(payload));
-	return bytes ? connection_send(peer->connection, WIRE_JOIN, payload, bytes) : -EMSGSIZE;
+	if (is_cut(peer)) {
+		lose_peer(t, peer);
+		return -ENOTCONN;
+	}
+	int err = rpc_channel_call(peer->channel, method, request, reply, timeout_ms, done, arg);
+	if (!err)
+		record_peer_sent(peer->record,
+				 protobuf_c_message_get_packed_size(request) + MESSAGE_HEAD_BYTES);
+	return err;
 }
 
-void transport_answer(struct transport *t, uint64_t connection, enum wire_kind kind,
-		      uint64_t request, enum wire_verdict verdict)
-{
-	uint8_t payload[16];
-	size_t len = wire_encode_verdict(request, verdict, payload, sizeof(payload));
+/* ---- housekeeping ---------------------------------------------------------------------------- */
 
-	for (struct connection *c = t->connections; c; c = c->next) {
-		if (c->serial == connection) {
-			(void)connection_send(c, kind, payload, len);
+static void dial(struct transport *t, struct peer *peer)
+{
+	if (peer->dialled)
+		record_peer_reconnect(peer->record);
+	peer->dialled = true;
+	dial_later(peer);
+	peer->channel = rpc_channel_open(t->queue, peer->address);
+	peer->serial = ++t->serials;
+	if (peer->channel)
+		send_batch(t, peer);
+}
+
+static void look_after(struct transport *t, struct peer *peer, uint64_t now)
+{
+	if (!peer->channel && now >= peer->dial_at_ns)
+		dial(t, peer);
+	else if (is_cut(peer))
+		lose_peer(t, peer);
+	else if (peer->up && !peer->busy && now - peer->measured_ns >= ms(PING_MS))
+		send_batch(t, peer);
+}
+
+static void on_housekeeping(evutil_socket_t fd, short what, void *arg)
+{
+	struct transport *t = arg;
+
+	(void)fd;
+	(void)what;
+	for (size_t i = 0; i < t->n_peers; i++)
+		look_after(t, &t->peers[i], record_now_ns());
+}
+
+/* ---- what peers send ------------------------------------------------------------------------- */
+
+static bool is_for_us(const struct transport *t, const Blixard__SendRaftMessageRequest *request)
+{
+	return !strcmp(request->cluster, t->self->cluster) && request->to == t->self->node_id &&
+	       request->from && request->from != t->self->node_id;
+}
+
+static void refuse(struct rpc_call *call, enum peer_fault fault, grpc_status_code code,
+		   const char *text)
+{
+	record_peer_fault(fault);
+	rpc_fail(call, code, text);
+}
+
+static void on_raft(void *arg, struct rpc_call *call, const ProtobufCMessage *message)
+{
+	const Blixard__SendRaftMessageRequest *request = (const void *)message;
+	struct transport *t = arg;
+	struct peer *peer = find_peer(t, request->from);
+
+	if (!is_for_us(t, request)) {
+		refuse(call, FAULT_IDENTITY, GRPC_STATUS_FAILED_PRECONDITION,
+		       "this is not the node you are looking for");
+		return;
+	}
+	if (!request->address[0] || strlen(request->address) > ADDRESS_MAX) {
+		refuse(call, FAULT_FRAME, GRPC_STATUS_INVALID_ARGUMENT, "address");
+		return;
+	}
+	if (peer) {
+		record_peer_received(peer->record, protobuf_c_message_get_packed_size(message) +
+							   MESSAGE_HEAD_BYTES);
+		record_peer_sent(peer->record, MESSAGE_HEAD_BYTES);
+		if (!peer->up)
+			dial_soon(peer);
+	}
+	for (size_t i = 0; i < request->n_messages; i++) {
+		struct raft_message raft;
+		int err = wire_decode_raft(request->messages[i].data, request->messages[i].len,
+					   &raft);
+
+		if (err) {
+			refuse(call, FAULT_FRAME, GRPC_STATUS_INVALID_ARGUMENT, "Raft message");
 			return;
 		}
+		raft.server_id = request->from;
+		raft.server_address = request->address;
+		t->events.raft(t->events.arg, &raft);
 	}
+	Blixard__SendRaftMessageReply reply = BLIXARD__SEND_RAFT_MESSAGE_REPLY__INIT;
+	rpc_reply(call, &reply.base);
 }
 
-int transport_ask_join(struct transport *t, const char *address, const struct wire_join *join)
+int transport_serve(struct transport *t, struct rpc_server *server)
 {
-	if (t->join_request)
-		return -EBUSY;
-	t->join = *join;
-	struct connection *c = connection_dial(t->base, address, &t->handler, &t->connections);
-	if (!c)
-		return -ENOTCONN;
-	c->joining = true;
-	t->join_request = join->request;
-	return 0;
+	static const struct rpc_method method = {
+		.name = "SendRaftMessage",
+		.request = &blixard__send_raft_message_request__descriptor,
+		.handle = on_raft,
+		.request_max_bytes = RPC_RAFT_MAX_BYTES,
+	};
+
+	return rpc_server_add(server, &method, 1, t);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from,
-		      int len, void *arg)
-{
-	struct transport *t = arg;
-
-	(void)listener;
-	(void)from;
-	(void)len;
-	if (t->n_accepted >= CONNECTIONS_MAX) {
-		record_peer_fault(FAULT_LIMIT);
-		evutil_closesocket(fd);
-		return;
-	}
-	if (connection_accept(t->base, fd, &t->handler, &t->connections))
-		t->n_accepted++;
-	else
-		evutil_closesocket(fd);
-}
-
-static int listen_on(struct transport *t, const char *address)
-{
-	struct sockaddr_storage at;
-	int len = sizeof(at);
-
-	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&at, &len))
-		return -EINVAL;
-	errno = 0;
-	t->listener = evconnlistener_new_bind(t->base, on_accept, t,
-					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC |
-						      LEV_OPT_REUSEABLE,
-					      BACKLOG, (struct sockaddr *)&at, len);
-	if (t->listener)
-		return 0;
-	return errno ? -errno : -ENOMEM;
-}
-
-int transport_open(struct event_base *base, const struct wire_hello *self,
+int transport_open(struct event_base *base, struct rpc_queue *queue, const struct self *self,
 		   const struct transport_events *events, struct transport **ret_transport)
 {
 	static const struct timeval period = {0, HOUSEKEEPING_MS * 1000};
@@ -530,42 +504,32 @@ int transport_open(struct event_base *base, const struct wire_hello *self,
 
 	if (!t)
 		return -ENOMEM;
-	t->base = base;
-	t->self = *self;
+	t->queue = queue;
+	t->self = self;
 	t->events = *events;
-	t->handler = (struct connection_handler){
-		.up = on_up, .frame = on_frame, .down = on_down, .arg = t};
-	int err = listen_on(t, self->address);
-	if (!err) {
-		t->housekeeper = event_new(base, -1, EV_PERSIST, on_housekeeping, t);
-		if (!t->housekeeper || event_add(t->housekeeper, &period))
-			err = -ENOMEM;
-	}
-	if (err) {
-		transport_close(t);
-		return err;
+	t->housekeeper = event_new(base, -1, EV_PERSIST, on_housekeeping, t);
+	if (!t->housekeeper || event_add(t->housekeeper, &period)) {
+		transport_free(t);
+		return -ENOMEM;
 	}
 	*ret_transport = t;
 	return 0;
 }
 
-static void on_late_down(void *arg, struct connection *c)
+void transport_stop(struct transport *t)
 {
-	(void)arg;
-	(void)c;
+	t->stopping = true;
+	event_del(t->housekeeper);
+	while (t->n_peers)
+		forget_peer(t, &t->peers[0]);
 }
 
-struct transport *transport_close(struct transport *t)
+struct transport *transport_free(struct transport *t)
 {
 	if (!t)
 		return NULL;
-	t->handler.down = on_late_down;
-	while (t->connections)
-		connection_close(t->connections);
 	if (t->housekeeper)
 		event_free(t->housekeeper);
-	if (t->listener)
-		evconnlistener_free(t->listener);
 	free(t);
 	return NULL;
 }

@@ -10,5 +10,5 @@ void vm_propose(struct proposals *proposals, enum command_op op, const char *nam
 	struct command command = {.op = op, .key = name, .key_len = strlen(name), .value = bytes};
 
 	command.value_len = vm_value_encode(op, value, bytes, sizeof(bytes));
-	proposals_submit(proposals, &command);
+	proposals_submit(proposals, &command, NULL, NULL);
 }

@@ -41,9 +41,9 @@ run_test() {
 for variant in plain sanitized; do
 	extra=(-O2)
 	[ "$variant" = sanitized ] && extra=(-O1 "-fsanitize=$sanitizers" -fno-sanitize-recover=all)
-	run_test wire "$variant" "$node"/{wire,wire_raft,command,table}.c -- "${extra[@]}"
+	run_test wire "$variant" "$node"/{wire_raft,command,table}.c -- "${extra[@]}"
 	run_test disk "$variant" "$node"/selftest/record_double.c \
-		"$node"/{disk,hard_state,log_segment,log_store,snapshot_file,wire,wire_raft}.c \
+		"$node"/{disk,hard_state,log_segment,log_store,snapshot_file,wire_raft}.c \
 		shm/crc32c.c -- "${extra[@]}"
 done
 exit $failed

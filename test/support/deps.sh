@@ -10,10 +10,10 @@
 set -euo pipefail
 
 build="gcc make pkg-config libc6-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev
-  zlib1g-dev libraft-dev"
+  zlib1g-dev libraft-dev libgrpc-dev"
 demo="$build python3-minimal python3 curl ca-certificates"
 test="$demo g++ git clang libclang-rt-14-dev libclang-common-14-dev clang-format clang-tidy shellcheck libcriterion-dev
-  python3-prometheus-client python3-protobuf protobuf-compiler procps iproute2 util-linux
+  python3-prometheus-client python3-protobuf python3-grpcio python3-grpc-tools protobuf-compiler procps iproute2 util-linux
   prometheus-cpp-dev libpcp3-dev libpcp-mmv1-dev"
 
 group=${1:-test}

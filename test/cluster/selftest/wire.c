@@ -42,35 +42,6 @@ static int decode_raft(const uint8_t *payload, size_t len)
 	return err;
 }
 
-static int decode_hello(const uint8_t *payload, size_t len)
-{
-	struct wire_hello hello;
-
-	return wire_decode_hello(payload, len, &hello);
-}
-
-static int decode_join(const uint8_t *payload, size_t len)
-{
-	struct wire_join join;
-
-	return wire_decode_join(payload, len, &join);
-}
-
-static int decode_number(const uint8_t *payload, size_t len)
-{
-	uint64_t number;
-
-	return wire_decode_number(payload, len, &number);
-}
-
-static int decode_verdict(const uint8_t *payload, size_t len)
-{
-	enum wire_verdict verdict;
-	uint64_t request;
-
-	return wire_decode_verdict(payload, len, &request, &verdict);
-}
-
 static int decode_command(const uint8_t *payload, size_t len)
 {
 	struct command command;
@@ -304,16 +275,13 @@ static void test_large(void)
 	    "as many entries are sent as fit into one message, and one at least");
 	m = messages[5];
 	m.install_snapshot.data.len = FRAME_MAX_BYTES;
-	tap(wire_raft_bytes(&m, 0) == 0, "what no frame can carry is not encoded");
+	tap(wire_raft_bytes(&m, 0) == 0, "what no call can carry is not encoded");
 }
 
 /* ---- everything else ------------------------------------------------------------------------- */
 
-static void test_others(void)
+static void test_command(void)
 {
-	struct wire_hello hello = {.node_id = 3, .cluster = "demo", .address = "127.0.0.1:7001"},
-			  other;
-	struct wire_join join = {.request = 8, .node_id = 3, .address = "127.0.0.1:7003"}, asked;
 	struct command command = {.op = COMMAND_PUT,
 				  .origin = 1,
 				  .sequence = 77,
@@ -322,49 +290,12 @@ static void test_others(void)
 				  .value = (const uint8_t *)"running",
 				  .value_len = 7},
 		       got;
-	enum wire_verdict verdict;
-	uint64_t request;
 	uint8_t bytes[512];
 
-	size_t len = wire_encode_hello(&hello, bytes, sizeof(bytes));
-	bool good = !wire_decode_hello(bytes, len, &other) && other.node_id == 3 &&
-		    !strcmp(other.cluster, "demo") && !strcmp(other.address, "127.0.0.1:7001");
-	tap(good && withstands(decode_hello, bytes, len), "a hello");
-	len = wire_encode_join(&join, bytes, sizeof(bytes));
-	good = !wire_decode_join(bytes, len, &asked) && asked.request == 8 && asked.node_id == 3 &&
-	       !strcmp(asked.address, join.address);
-	tap(good && withstands(decode_join, bytes, len), "a question to join");
-	len = wire_encode_verdict(5, WIRE_BUSY, bytes, sizeof(bytes));
-	good = !wire_decode_verdict(bytes, len, &request, &verdict) && request == 5 &&
-	       verdict == WIRE_BUSY;
-	tap(good && withstands(decode_verdict, bytes, len), "a verdict");
-	bytes[8] = WIRE_VERDICTS;
-	tap(decode_verdict(bytes, len) == -EPROTO, "but not one that there is not");
-	len = wire_encode_number(1ULL << 40, bytes, sizeof(bytes));
-	good = !wire_decode_number(bytes, len, &request) && request == 1ULL << 40;
-	tap(good && withstands(decode_number, bytes, len), "a ping");
-	len = command_encode(&command, bytes, sizeof(bytes));
-	good = !command_decode(bytes, len, &got) && got.sequence == 77 && got.value_len == 7 &&
-	       !memcmp(got.key, "vm-1", 4) && !memcmp(got.value, "running", 7);
+	size_t len = command_encode(&command, bytes, sizeof(bytes));
+	bool good = !command_decode(bytes, len, &got) && got.sequence == 77 && got.value_len == 7 &&
+		    !memcmp(got.key, "vm-1", 4) && !memcmp(got.value, "running", 7);
 	tap(good && withstands(decode_command, bytes, len), "a command");
-}
-
-static void test_heads(void)
-{
-	struct wire_head head;
-	uint8_t bytes[WIRE_HEAD_BYTES];
-	bool good = true;
-
-	for (uint32_t kind = 0; kind < 16; kind++) {
-		size_t most = kind == WIRE_RAFT ? FRAME_MAX_BYTES : FRAME_SMALL_MAX_BYTES;
-		bool known = kind >= WIRE_HELLO && kind < WIRE_KINDS;
-
-		wire_encode_head(bytes, (enum wire_kind)kind, most);
-		good &= !wire_decode_head(bytes, &head) == known;
-		wire_encode_head(bytes, (enum wire_kind)kind, most + 1);
-		good &= wire_decode_head(bytes, &head) == -EPROTO;
-	}
-	tap(good, "a frame's head is refused beyond its kind's length, or of no kind");
 }
 
 static void test_table(void)
@@ -403,9 +334,7 @@ static void test_table(void)
 
 static void test_invented(void)
 {
-	static const decoder decoders[] = {decode_raft,	  decode_hello,	  decode_join,
-					   decode_number, decode_verdict, decode_command,
-					   decode_table};
+	static const decoder decoders[] = {decode_raft, decode_command, decode_table};
 	static uint8_t bytes[256];
 
 	for (int i = 0; i < INVENTED; i++) {
@@ -425,8 +354,7 @@ int main(void)
 	test_raft();
 	test_nonsense();
 	test_large();
-	test_others();
-	test_heads();
+	test_command();
 	test_table();
 	test_invented();
 	guard_page_free(&guard);
