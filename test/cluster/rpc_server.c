@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
-#include <grpc/compression.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
@@ -224,7 +223,6 @@ static void handle(struct rpc_call *call, const uint8_t *bytes, size_t len)
 	size_t max = call->method->request_max_bytes ? call->method->request_max_bytes
 						     : (size_t)RPC_MESSAGE_MAX_BYTES;
 
-	call->held = true;
 	if (len > max) {
 		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "the request is too large");
 		return;
@@ -244,8 +242,12 @@ static void read_request(struct rpc_call *call)
 {
 	grpc_byte_buffer_reader reader;
 
+	call->held = true;
+	if (call->message->data.raw.compression != GRPC_COMPRESS_NONE) {
+		rpc_fail(call, GRPC_STATUS_UNIMPLEMENTED, "requests may not be compressed");
+		return;
+	}
 	if (!grpc_byte_buffer_reader_init(&reader, call->message)) {
-		call->held = true;
 		rpc_fail(call, GRPC_STATUS_INTERNAL, "the request cannot be read");
 		return;
 	}
@@ -375,13 +377,13 @@ static grpc_arg number(const char *key, int value)
 
 int rpc_server_open(struct rpc_queue *queue, const char *address, struct rpc_server **ret_server)
 {
-	/* Messages are not compressed: a small one must not become a large one here. */
+	/* Requests are not decompressed: a small one must not become a large one here. */
 	grpc_arg list[] = {
 		number(GRPC_ARG_ALLOW_REUSEPORT, 0),
 		number(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RPC_RAFT_MAX_BYTES),
 		number(GRPC_ARG_MAX_CONCURRENT_STREAMS, RPC_STREAMS_MAX),
 		number(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HELLO_TIMEOUT_MS),
-		number(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1),
+		number(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
 	};
 	grpc_channel_args args = {.num_args = sizeof(list) / sizeof(list[0]), .args = list};
 	struct rpc_server *server = calloc(1, sizeof(*server));
