@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # timeout: 180 s
-# Goal: the reference node's disk and wire formats keep their promises.
+# Goal: the reference node's disk and wire formats, its replicated state and its placement keep
+# their promises.
 # Method: compile its self-tests, which stand beside it, once as they are and once with the address and
 # undefined-behaviour sanitizers, and run both.
 set -u
@@ -45,5 +46,8 @@ for variant in plain sanitized; do
 	run_test disk "$variant" "$node"/selftest/record_double.c \
 		"$node"/{disk,hard_state,log_segment,log_store,snapshot_file,wire_raft}.c \
 		shm/crc32c.c -- "${extra[@]}"
+	run_test placement "$variant" "$node"/{placement,vm}.c -- "${extra[@]}"
+	run_test vms "$variant" "$node"/selftest/record_double.c \
+		"$node"/{vms,vm,vm_command,command,table,fsm}.c -- "${extra[@]}"
 done
 exit $failed
