@@ -74,7 +74,8 @@ static void test_strategies(void)
 	r.wanted_node = 3;
 	tap(ask(nodes, 3, &r, 0).node_id == 3, "manual: the node that was named");
 	struct placement_node equal[] = {node(4, 1, 1), node(7, 1, 1)};
-	tap(chooses(VM_MOST_AVAILABLE, equal, 2, 4) && chooses(VM_SPREAD, equal, 2, 4),
+	tap(chooses(VM_MOST_AVAILABLE, equal, 2, 4) && chooses(VM_LEAST_AVAILABLE, equal, 2, 4) &&
+		    chooses(VM_SPREAD, equal, 2, 4),
 	    "of equals the lowest id");
 }
 
