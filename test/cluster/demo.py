@@ -137,6 +137,7 @@ class Node:
                 f" ({self.mean_ms('blixard_raft_proposal_duration_seconds'):.2f} ms)"
                 f"  writes {self.rate('blixard_storage_writes_total'):,.0f}/s"
                 f" ({self.mean_ms('blixard_storage_write_duration_seconds'):.2f} ms)"
+                f"  gRPC {self.rate('blixard_grpc_requests_total'):,.0f}/s"
                 f"  peers {self.values.get('blixard_peer_connections_active', 0):.0f}")
 
 
