@@ -66,9 +66,9 @@ void record_peer_received(struct record_peer *peer, size_t bytes);
 void record_peer_connections(size_t active, size_t expected);
 
 enum peer_fault {
-	FAULT_FRAME,	/* bytes that are no frame, or a payload that does not decode */
-	FAULT_IDENTITY, /* another cluster, another node, or no hello in time */
-	FAULT_LIMIT,	/* one connection too many */
+	FAULT_FRAME,	/* a Raft message or command that does not decode */
+	FAULT_IDENTITY, /* of another cluster, or meant for another node */
+	FAULT_LIMIT,	/* one call too many */
 	FAULT_STALE,	/* a Raft message that contradicts what this node knows */
 	FAULTS,
 };

@@ -8,6 +8,7 @@
 
 #include <grpc/status.h>
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct rpc_call;
@@ -17,6 +18,7 @@ struct rpc_method {
 	const ProtobufCMessageDescriptor *request;
 	void (*handle)(void *arg, struct rpc_call *call, const ProtobufCMessage *request);
 	size_t request_max_bytes; /* 0: RPC_MESSAGE_MAX_BYTES */
+	bool always;		  /* served also when RPC_CALLS_MAX others are */
 };
 
 /* Answer, and let go of the call. The message is encoded at once; rpc_fail() copies its text. */

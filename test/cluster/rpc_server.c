@@ -329,11 +329,11 @@ static void begin(struct rpc_call *call)
 	call->held = true;
 	if (call->server->stopping) {
 		rpc_fail(call, GRPC_STATUS_UNAVAILABLE, "the node stops");
-	} else if (call->server->n_calls > RPC_CALLS_MAX) {
-		record_peer_fault(FAULT_LIMIT);
-		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many calls at a time");
 	} else if (!find_method(call, name)) {
 		rpc_fail(call, GRPC_STATUS_UNIMPLEMENTED, "this node has no such method");
+	} else if (call->server->n_calls > RPC_CALLS_MAX && !call->method->always) {
+		record_peer_fault(FAULT_LIMIT);
+		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many calls at a time");
 	} else {
 		call->held = false;
 		call->receiving = start(call, &receive, 1, &call->received);

@@ -489,6 +489,7 @@ int transport_serve(struct transport *t, struct rpc_server *server)
 		.request = &blixard__send_raft_message_request__descriptor,
 		.handle = on_raft,
 		.request_max_bytes = RPC_RAFT_MAX_BYTES,
+		.always = true,
 	};
 
 	return rpc_server_add(server, &method, 1, t);
