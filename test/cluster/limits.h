@@ -10,9 +10,10 @@ enum {
 	APPEND_MAX_BYTES = 1 << 20,  /* entries sent in one message; what is left follows later */
 	OUTPUT_MAX_BYTES = 32 << 20, /* queued towards one peer; beyond, messages are dropped */
 
-	RPC_CALLS_MAX = 1024,	/* served at a time, Raft's messages aside */
-	RPC_STREAMS_MAX = 8192, /* over one connection: more than PROPOSALS_MAX, lest Forwards
-					    stop the Raft messages that they wait for */
+	RPC_CALLS_MAX = 1024, /* served at a time, Raft's messages aside */
+	/* Over one connection: more than PROPOSALS_MAX, lest Forwards stop the Raft messages that
+	 * they wait for. */
+	RPC_STREAMS_MAX = 8192,
 	RPC_MESSAGE_MAX_BYTES = 4 << 20, /* a request or reply, but for SendRaftMessage */
 	RPC_RAFT_MAX_BYTES = FRAME_MAX_BYTES + (64 << 10),
 	RAFT_CALL_TIMEOUT_MS = 5000, /* a peer that does not answer this long is lost */
