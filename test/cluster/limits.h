@@ -16,6 +16,7 @@ enum {
 	RPC_STREAMS_MAX = 8192,
 	RPC_MESSAGE_MAX_BYTES = 4 << 20, /* a request or reply, but for SendRaftMessage */
 	RPC_RAFT_MAX_BYTES = FRAME_MAX_BYTES + (64 << 10),
+	REQUEST_TIMEOUT_MS = 5000,   /* for a request to arrive once its call has begun */
 	RAFT_CALL_TIMEOUT_MS = 5000, /* a peer that does not answer this long is lost */
 	JOIN_TIMEOUT_MS = 10000,
 

@@ -123,6 +123,7 @@ static void on_pulse(evutil_socket_t fd, short what, void *arg)
 	if (node->stopping)
 		return;
 	proposals_expire(node->proposals);
+	rpc_server_expire(node->server);
 	watch_peers(&node->watch);
 	if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
 		log_line(LOG_ERROR, "raft gave up: %s", raft_errmsg(&node->raft));

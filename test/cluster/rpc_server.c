@@ -408,6 +408,18 @@ void rpc_server_start(struct rpc_server *server)
 		wait_for_one(server);
 }
 
+void rpc_server_expire(struct rpc_server *server)
+{
+	uint64_t now = record_now_ns();
+
+	for (struct rpc_call *call = server->calls; call; call = call->next) {
+		if (call->receiving && !call->recorded &&
+		    now - call->started_ns > REQUEST_TIMEOUT_MS * 1000000ull)
+			send_status(call, GRPC_STATUS_DEADLINE_EXCEEDED,
+				    "the request has not arrived", NULL);
+	}
+}
+
 static void on_stopped(struct rpc_op *op)
 {
 	struct rpc_server *server = op->arg;

@@ -3,7 +3,7 @@
  *
  * What comes from outside gets the status that gRPC defines for it: an unknown method
  * UNIMPLEMENTED, a request that does not decode INVALID_ARGUMENT, one that is too large, or one
- * call too many RESOURCE_EXHAUSTED. Loop thread only. */
+ * call too many RESOURCE_EXHAUSTED, one that does not arrive DEADLINE_EXCEEDED. Loop thread only. */
 #ifndef CLUSTER_RPC_SERVER_H
 #define CLUSTER_RPC_SERVER_H
 
@@ -23,6 +23,10 @@ int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, 
 		   void *arg);
 
 void rpc_server_start(struct rpc_server *server);
+
+/* Now and then: end the calls whose request does not arrive (REQUEST_TIMEOUT_MS), lest they use up
+ * what may be served at a time. */
+void rpc_server_expire(struct rpc_server *server);
 
 /* Take no more calls, and answer those that are open CANCELLED; handlers still have to let go of
  * theirs. `stopped` is called when all are over. */

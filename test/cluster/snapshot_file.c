@@ -150,7 +150,7 @@ int snapshot_file_write(int dir, const struct raft_snapshot *snapshot)
 
 	if (!bytes)
 		return -ENOMEM;
-	/* A frame carries the same bytes, but for a few of its own. */
+	/* The Raft message that carries it to a peer has a few bytes of its own. */
 	int err =
 		len > FRAME_MAX_BYTES - 1024 ? -EFBIG : write_file(dir, temporary_name, bytes, len);
 	free(bytes);

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How many of an AppendEntries message's entries go into one frame (at least one, unless it has
+/* How many of an AppendEntries message's entries are sent at once (at least one, unless it has
  * none); 0 for other messages. What is left out is sent again by Raft once the peer has answered.
  */
 unsigned wire_raft_entries(const struct raft_message *message);

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -267,6 +268,13 @@ def test_bad_requests(node, who):
         code = error.code().name
     node.remember("HealthCheck", code)
     check(code == "INVALID_ARGUMENT", f"{who}: a call without a request is INVALID_ARGUMENT", code)
+    never = threading.Event()
+    calls = [node.channel.stream_unary(service + "HealthCheck").future(iter(never.wait, None)) for _ in range(3)]
+    codes = [call.code().name for call in calls]
+    never.set()
+    for code in codes:
+        node.remember("HealthCheck", code)
+    check(set(codes) == {"DEADLINE_EXCEEDED"}, f"{who}: a request that never comes is not waited for", codes)
     code = node.ask_raw(service + "HealthCheck", bytes(100000), "HealthCheck", compression=grpc.Compression.Gzip)
     check(code == "UNIMPLEMENTED", f"{who}: a compressed request is UNIMPLEMENTED", code)
 
