@@ -13,6 +13,7 @@
 #include "record.h"
 #include "record_rpc.h"
 #include "record_vm.h"
+#include "rpc_vm.h"
 #include "service.h"
 #include "vm_runtime.h"
 #include "watch.h"
@@ -41,6 +42,7 @@ struct node {
 	struct rpc_queue *queue;
 	struct rpc_server *server;
 	struct service service;
+	struct rpc_vm rpc_vm;
 	struct transport *transport;
 	struct proposals *proposals;
 	struct joins *joins;
@@ -236,6 +238,44 @@ static int open_network(struct node *node)
 	return listen_on(node);
 }
 
+static bool is_healthy(void *arg, uint64_t node_id)
+{
+	const struct node *node = arg;
+
+	return node_id == node->options->id ||
+	       transport_heard(node->transport, node_id, ELECTION_TIMEOUT_MS);
+}
+
+static int start_vms(struct node *node)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	struct vm_runtime_setup runtime = {
+		.base = node->base,
+		.proposals = node->proposals,
+		.fsm = &node->fsm,
+		.data = node->options->data,
+		.node = {.node_id = node->options->id,
+			 .life = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+			 .capacity = node->options->capacity},
+	};
+	struct placer_setup placer = {
+		.base = node->base,
+		.proposals = node->proposals,
+		.fsm = &node->fsm,
+		.raft = &node->raft,
+		.is_healthy = is_healthy,
+		.arg = node,
+	};
+
+	int err = vm_runtime_start(&runtime, &node->vms);
+	if (err)
+		return err;
+	node->placer = placer_start(&placer);
+	return node->placer ? 0 : -ENOMEM;
+}
+
 static int serve(struct node *node)
 {
 	node->service = (struct service){.self = &node->self,
@@ -243,6 +283,8 @@ static int serve(struct node *node)
 					 .fsm = &node->fsm,
 					 .proposals = node->proposals,
 					 .transport = node->transport};
+	node->rpc_vm = (struct rpc_vm){
+		.fsm = &node->fsm, .proposals = node->proposals, .placer = &node->placer};
 	int err = transport_serve(node->transport, node->server);
 
 	if (!err)
@@ -251,6 +293,8 @@ static int serve(struct node *node)
 		err = joins_serve(node->joins, node->server);
 	if (!err)
 		err = service_serve(&node->service, node->server);
+	if (!err)
+		err = rpc_vm_serve(&node->rpc_vm, node->server);
 	if (!err)
 		rpc_server_start(node->server);
 	return err;
@@ -307,44 +351,6 @@ static int join(struct node *node)
 	return joins_start(node->joins, node->options->join_address, on_refused, node);
 }
 
-static bool is_healthy(void *arg, uint64_t node_id)
-{
-	const struct node *node = arg;
-
-	return node_id == node->options->id ||
-	       transport_heard(node->transport, node_id, ELECTION_TIMEOUT_MS);
-}
-
-static int start_vms(struct node *node)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	struct vm_runtime_setup runtime = {
-		.base = node->base,
-		.proposals = node->proposals,
-		.fsm = &node->fsm,
-		.data = node->options->data,
-		.node = {.node_id = node->options->id,
-			 .life = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
-			 .capacity = node->options->capacity},
-	};
-	struct placer_setup placer = {
-		.base = node->base,
-		.proposals = node->proposals,
-		.fsm = &node->fsm,
-		.raft = &node->raft,
-		.is_healthy = is_healthy,
-		.arg = node,
-	};
-
-	int err = vm_runtime_start(&runtime, &node->vms);
-	if (err)
-		return err;
-	node->placer = placer_start(&placer);
-	return node->placer ? 0 : -ENOMEM;
-}
-
 static int start(struct node *node)
 {
 	struct fsm_events fsm_events = {
@@ -360,13 +366,13 @@ static int start(struct node *node)
 	if (!err)
 		err = start_raft(node);
 	if (!err)
+		err = start_vms(node);
+	if (!err)
 		err = serve(node);
 	if (!err)
 		err = add_events(node);
 	if (!err)
 		err = join(node);
-	if (!err)
-		err = start_vms(node);
 	if (err || !node->options->load_per_second)
 		return err;
 	node->load = load_start(node->base, node->proposals, &node->fsm, node->options->id,

@@ -88,7 +88,7 @@ static const struct vm *next(struct placer *placer, uint64_t now_ns)
 
 /* ---- deciding -------------------------------------------------------------------------------- */
 
-static size_t look_at_nodes(const struct placer *placer, struct placement_node nodes[MEMBERS_MAX])
+size_t placer_nodes(const struct placer *placer, struct placement_node nodes[MEMBERS_MAX])
 {
 	const struct vm_node *known;
 	size_t n = vms_nodes(vms_of(placer), &known);
@@ -110,7 +110,7 @@ struct placement_answer placer_ask(struct placer *placer, const struct vm_reques
 		.nodes = nodes, .request = request, .last_node = placer->last_node};
 	uint64_t start = record_now_ns();
 
-	question.n_nodes = look_at_nodes(placer, nodes);
+	question.n_nodes = placer_nodes(placer, nodes);
 	question.n_vms = vms_all(vms_of(placer), &question.vms);
 	struct placement_answer answer = placement_decide(&question);
 	record_placement(request->strategy, answer.result, record_now_ns() - start);

@@ -27,6 +27,9 @@ struct placer *placer_start(const struct placer_setup *setup);
 /* A command was applied with this result. */
 void placer_applied(struct placer *placer, const struct command *command, int result);
 
+/* The nodes as a decision would see them now. How many. */
+size_t placer_nodes(const struct placer *placer, struct placement_node ret_nodes[MEMBERS_MAX]);
+
 /* Where a VM would go if it were asked for now; counted as an attempt. */
 struct placement_answer placer_ask(struct placer *placer, const struct vm_request *request);
 

@@ -1,6 +1,8 @@
 /* vm.c - names, checks and sums of VMs. Pure, any thread. */
 #include "vm.h"
 
+#include <string.h>
+
 const char *vm_strategy_name(enum vm_strategy strategy)
 {
 	static const char *const names[VM_STRATEGIES] = {"most_available", "least_available",
@@ -8,6 +10,24 @@ const char *vm_strategy_name(enum vm_strategy strategy)
 							 "spread_across_failure_domains"};
 
 	return strategy < VM_STRATEGIES ? names[strategy] : "unknown";
+}
+
+bool vm_strategy_of(const char *name, enum vm_strategy *ret_strategy)
+{
+	for (enum vm_strategy s = 0; s < VM_STRATEGIES; s++) {
+		if (!strcmp(name, vm_strategy_name(s))) {
+			*ret_strategy = s;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *vm_desired_name(enum vm_desired desired)
+{
+	static const char *const names[VM_DESIRES] = {"running", "stopped", "deleted"};
+
+	return desired < VM_DESIRES ? names[desired] : "unknown";
 }
 
 const char *vm_status_name(enum vm_status status)

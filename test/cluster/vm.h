@@ -66,6 +66,8 @@ struct vm_node {
 };
 
 /* As metric labels and RPCs spell them. */
+const char *vm_desired_name(enum vm_desired desired);
+bool vm_strategy_of(const char *name, enum vm_strategy *ret_strategy); /* false: no such */
 const char *vm_strategy_name(enum vm_strategy strategy);
 const char *vm_status_name(enum vm_status status);
 

@@ -10,4 +10,8 @@
 void vm_propose(struct proposals *proposals, enum command_op op, const char *name,
 		const union vm_value *value);
 
+/* The same, and `done` is called with how it ended. */
+void vm_propose_and_tell(struct proposals *proposals, enum command_op op, const char *name,
+			 const union vm_value *value, proposal_done done, void *arg);
+
 #endif
