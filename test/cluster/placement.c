@@ -104,6 +104,25 @@ static const struct vm *next_victim(const struct placement_question *q,
 	return best;
 }
 
+/* Who need not go after all, because others that are larger have to: the last chosen first, which
+ * has the highest priority. */
+static void spare(const struct placement_question *q, const struct placement_node *node,
+		  struct vm_resources *allocated, struct placement_answer *answer)
+{
+	for (size_t i = answer->n_victims; i-- > 0;) {
+		const struct vm_resources *its = &answer->victims[i]->request.needs;
+		struct vm_resources with = *allocated;
+
+		vm_add(&with, its);
+		if (!vm_fits(&q->request->needs, &node->capacity, &with))
+			continue;
+		*allocated = with;
+		for (size_t j = i + 1; j < answer->n_victims; j++)
+			answer->victims[j - 1] = answer->victims[j];
+		answer->n_victims--;
+	}
+}
+
 static bool make_room(const struct placement_question *q, const struct placement_node *node,
 		      struct placement_answer *ret_answer)
 {
@@ -117,6 +136,7 @@ static bool make_room(const struct placement_question *q, const struct placement
 		answer.victims[answer.n_victims++] = victim;
 		vm_subtract(&allocated, &victim->request.needs);
 	}
+	spare(q, node, &allocated, &answer);
 	*ret_answer = answer;
 	return true;
 }

@@ -155,6 +155,20 @@ static void test_preemption(void)
 	answer = placement_decide(&q);
 	tap(answer.node_id == 2 && answer.n_victims == 1 && answer.victims[0] == &vms[4],
 	    "where the fewest have to go");
+	r.priority = 4;
+	r.needs.vcpus = 4;
+	nodes[1].healthy = false;
+	answer = placement_decide(&q);
+	tap(answer.n_victims == 2 && answer.victims[0] == &vms[2] && answer.victims[1] == &vms[1],
+	    "the lowest go first, though one higher would do");
+	vms[1].request.needs.vcpus = vms[2].request.needs.vcpus = 1;
+	answer = placement_decide(&q);
+	tap(answer.n_victims == 1 && answer.victims[0] == &vms[0],
+	    "but who is spared stays: a larger one has to go in any case");
+	vms[1].request.needs.vcpus = vms[2].request.needs.vcpus = 3;
+	r.needs.vcpus = 5;
+	r.priority = 3;
+	nodes[1].healthy = true;
 	vms[4].desired = VM_WANT_DELETED;
 	tap(placement_decide(&q).node_id == 1, "who is on the way out is not displaced");
 	nodes[0].healthy = false;
@@ -218,10 +232,16 @@ static bool is_sound(const struct placement_question *q, const struct placement_
 	left = chosen->allocated;
 	for (size_t i = 0; i < a->n_victims; i++) {
 		if (a->victims[i]->node_id != a->node_id ||
-		    a->victims[i]->request.priority >= q->request->priority ||
-		    vm_fits(&q->request->needs, &chosen->capacity, &left))
-			return false; /* the last one need not have gone */
+		    a->victims[i]->request.priority >= q->request->priority)
+			return false;
 		vm_subtract(&left, &a->victims[i]->request.needs);
+	}
+	for (size_t i = 0; i < a->n_victims; i++) {
+		struct vm_resources with = left;
+
+		vm_add(&with, &a->victims[i]->request.needs);
+		if (vm_fits(&q->request->needs, &chosen->capacity, &with))
+			return false; /* this one need not have gone */
 	}
 	return vm_fits(&q->request->needs, &chosen->capacity, &left);
 }
