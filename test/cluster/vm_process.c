@@ -17,6 +17,52 @@
 
 extern char **environ;
 
+/* A session of its own, and signals as a fresh program has them. */
+static void describe(posix_spawnattr_t *how)
+{
+	sigset_t none, all;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_setsigmask(how, &none);
+	posix_spawnattr_setsigdefault(how, &all);
+	posix_spawnattr_setflags(how, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
+					      POSIX_SPAWN_SETSIGDEF);
+}
+
+/* No input, our output, the channel, and nothing else of ours. */
+static int list_files(posix_spawn_file_actions_t *files, int channel)
+{
+	int err = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+
+	if (!err)
+		err = posix_spawn_file_actions_adddup2(files, channel, VM_CHILD_CHANNEL);
+	if (!err)
+		err = posix_spawn_file_actions_addclosefrom_np(files, VM_CHILD_CHANNEL + 1);
+	return err;
+}
+
+static int spawn_with(char *const arguments[], int channel, pid_t *ret_pid)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t how;
+
+	int err = posix_spawn_file_actions_init(&files);
+	if (err)
+		return -err;
+	err = posix_spawnattr_init(&how);
+	if (!err) {
+		describe(&how);
+		err = list_files(&files, channel);
+		if (!err)
+			err = posix_spawn(ret_pid, "/proc/self/exe", &files, &how, arguments,
+					  environ);
+		posix_spawnattr_destroy(&how);
+	}
+	posix_spawn_file_actions_destroy(&files);
+	return -err;
+}
+
 static int spawn(const struct vm_spec *spec, const char *verb, int channel, pid_t *ret_pid)
 {
 	char parent[24], vcpus[24], memory[24], disk[24];
@@ -30,36 +76,12 @@ static int spawn(const struct vm_spec *spec, const char *verb, int channel, pid_
 			     memory,
 			     disk,
 			     NULL};
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t how;
-	sigset_t none, all;
 
 	snprintf(parent, sizeof(parent), "%d", getpid());
 	snprintf(vcpus, sizeof(vcpus), "%" PRIu32, spec->needs.vcpus);
 	snprintf(memory, sizeof(memory), "%" PRIu64, spec->needs.memory_bytes);
 	snprintf(disk, sizeof(disk), "%" PRIu64, spec->needs.disk_bytes);
-	sigemptyset(&none);
-	sigfillset(&all);
-	if (posix_spawn_file_actions_init(&files))
-		return -ENOMEM;
-	if (posix_spawnattr_init(&how)) {
-		posix_spawn_file_actions_destroy(&files);
-		return -ENOMEM;
-	}
-	posix_spawnattr_setsigmask(&how, &none);
-	posix_spawnattr_setsigdefault(&how, &all);
-	posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
-					       POSIX_SPAWN_SETSIGDEF);
-	int err = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (!err)
-		err = posix_spawn_file_actions_adddup2(&files, channel, VM_CHILD_CHANNEL);
-	if (!err)
-		err = posix_spawn_file_actions_addclosefrom_np(&files, VM_CHILD_CHANNEL + 1);
-	if (!err)
-		err = posix_spawn(ret_pid, "/proc/self/exe", &files, &how, arguments, environ);
-	posix_spawnattr_destroy(&how);
-	posix_spawn_file_actions_destroy(&files);
-	return -err;
+	return spawn_with(arguments, channel, ret_pid);
 }
 
 int vm_process_start(const struct vm_spec *spec, const char *verb, struct vm_process *ret_process)
