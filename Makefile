@@ -35,6 +35,7 @@ SHM_SRC   := $(wildcard shm/*.c)
 HOOKS_SRC := $(wildcard node-hooks/*.c)
 AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
 NODE_SRC  := $(wildcard test/cluster/*.c)
+LOAD_SRC  := $(wildcard test/cluster/load/*.c) $(addprefix test/cluster/,rpc_client.c rpc_queue.c)
 SUPPORT_SRC := $(wildcard test/support/*.c)
 PROTO_SRC := $(wildcard proto/*.proto)
 
@@ -53,7 +54,7 @@ NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lprotobuf-c -lpthread
 
 # ---- programs -----------------------------------------------------------------------------------
 PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 $(B)/blixard-hooks.pc \
-            $(if $(wildcard agent/main.c),$(B)/blixard-agent) $(if $(NODE_SRC),$(B)/blixard-node)
+            $(if $(wildcard agent/main.c),$(B)/blixard-agent) $(if $(NODE_SRC),$(B)/blixard-node $(B)/blixard-load)
 
 .PHONY: all
 all: $(PROGRAMS)
@@ -74,6 +75,9 @@ $(B)/blixard-agent: $(B)/obj/agent/main.o $(AGENT_OBJ)
 
 $(B)/blixard-node: $(call obj,$(NODE_SRC)) $(NODE_PROTO_OBJ) $(B)/libblixard-hooks.a
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(NODE_LIBS)
+
+$(B)/blixard-load: $(call obj,$(LOAD_SRC)) $(NODE_PROTO_OBJ)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ -levent_core -lgrpc -lgpr -lprotobuf-c -lpthread -lm
 
 # ---- generated ----------------------------------------------------------------------------------
 METRICS_H := $(B)/include/blixard_metrics.h
