@@ -211,10 +211,11 @@ static int open_disk(struct node *node)
 
 static int listen_on(struct node *node)
 {
-	int err = rpc_server_open(node->queue, node->self.address, &node->server);
+	const char *address = node->options->listen_address;
+	int err = rpc_server_open(node->queue, address, &node->server);
 
 	if (err)
-		log_line(LOG_ERROR, "cannot listen on %s: %s%s", node->self.address, strerror(-err),
+		log_line(LOG_ERROR, "cannot listen on %s: %s%s", address, strerror(-err),
 			 err == -EADDRINUSE ? "; choose another port with --bind" : "");
 	return err;
 }

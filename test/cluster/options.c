@@ -30,6 +30,9 @@ static const char usage_text[] =
 	"\n"
 	"  --id N              node id, 1 or more, unique in the cluster\n"
 	"  --bind HOST:PORT    address of its gRPC server, which peers dial\n"
+	"  --listen HOST:PORT  where that server listens, when peers reach it at --bind by way of "
+	"a\n"
+	"                      relay (default: at --bind)\n"
 	"  --join HOST:PORT    a member of the cluster to join; without it, and with an empty "
 	"data\n"
 	"                      directory, the node starts a cluster of its own\n"
@@ -146,6 +149,8 @@ static enum options_verdict check(struct options *o)
 		return wrong("--cluster takes a name of 1 to 63 bytes", o->cluster);
 	if (!resolve(o->bind, o->address))
 		return wrong("--bind takes the HOST:PORT that peers dial, not a wildcard", o->bind);
+	if (!resolve(o->listen ? o->listen : o->bind, o->listen_address))
+		return wrong("--listen takes a HOST:PORT, not a wildcard", o->listen);
 	if (o->join && !resolve(o->join, o->join_address))
 		return wrong("--join takes the HOST:PORT of a member", o->join);
 	if (o->join && !strcmp(o->join_address, o->address))
@@ -209,6 +214,9 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 	case 'b':
 		o->bind = value;
 		return OPTIONS_RUN;
+	case 'L':
+		o->listen = value;
+		return OPTIONS_RUN;
 	case 'j':
 		o->join = value;
 		return OPTIONS_RUN;
@@ -240,6 +248,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 	static const struct option table[] = {
 		{"id", required_argument, NULL, 'i'},
 		{"bind", required_argument, NULL, 'b'},
+		{"listen", required_argument, NULL, 'L'},
 		{"join", required_argument, NULL, 'j'},
 		{"shm", required_argument, NULL, 's'},
 		{"data", required_argument, NULL, 'd'},

@@ -11,10 +11,12 @@
 
 struct options {
 	uint64_t id;
-	const char *bind;		    /* as given: the identity's gRPC address */
-	char address[ADDRESS_MAX + 1];	    /* of --bind, numeric: what peers dial */
-	const char *join;		    /* as given; NULL = none */
-	char join_address[ADDRESS_MAX + 1]; /* numeric */
+	const char *bind;		      /* as given: the identity's gRPC address */
+	char address[ADDRESS_MAX + 1];	      /* of --bind, numeric: what peers dial */
+	const char *listen;		      /* as given; NULL = at --bind */
+	char listen_address[ADDRESS_MAX + 1]; /* numeric */
+	const char *join;		      /* as given; NULL = none */
+	char join_address[ADDRESS_MAX + 1];   /* numeric */
 	const char *shm;
 	const char *data;
 	const char *cluster;
