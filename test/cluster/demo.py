@@ -138,6 +138,7 @@ class Node:
                 f"  writes {self.rate('blixard_storage_writes_total'):,.0f}/s"
                 f" ({self.mean_ms('blixard_storage_write_duration_seconds'):.2f} ms)"
                 f"  gRPC {self.rate('blixard_grpc_requests_total'):,.0f}/s"
+                f"  VMs {self.values.get('blixard_vms_running', 0):.0f}/{self.values.get('blixard_vms', 0):.0f}"
                 f"  peers {self.values.get('blixard_peer_connections_active', 0):.0f}")
 
 

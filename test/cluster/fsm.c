@@ -138,3 +138,12 @@ const struct row *fsm_read(const struct fsm *fsm, const char *key, size_t key_le
 	record_storage_read(TABLE_VM_STATES, record_now_ns() - start);
 	return row;
 }
+
+const struct vm *fsm_read_vm(const struct fsm *fsm, const char *name, size_t len)
+{
+	uint64_t start = record_now_ns();
+	const struct vm *vm = vms_get(fsm->vms, name, len);
+
+	record_storage_read(TABLE_VM_STATES, record_now_ns() - start);
+	return vm;
+}

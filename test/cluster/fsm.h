@@ -28,7 +28,8 @@ struct fsm {
 int fsm_init(struct fsm *fsm, const struct fsm_events *events);
 void fsm_done(struct fsm *fsm);
 
-/* Read a row of the table, as a client of this node would. NULL: no such row. */
+/* Read a VM, or a row of the table, as a client of this node would. NULL: no such. */
+const struct vm *fsm_read_vm(const struct fsm *fsm, const char *name, size_t len);
 const struct row *fsm_read(const struct fsm *fsm, const char *key, size_t key_len);
 
 #endif

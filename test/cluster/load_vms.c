@@ -87,7 +87,7 @@ bool load_vms_propose(struct load_vms *load, struct proposals *proposals, const 
 	load->last_ns = now_ns;
 	int len = snprintf(name, sizeof(name), "load-%" PRIu64 "-%" PRIu32, load->node_id,
 			   throw(load, load->vms));
-	const struct vm *vm = vms_get(fsm->vms, name, (size_t)len);
+	const struct vm *vm = fsm_read_vm(fsm, name, (size_t)len);
 	if (!vm) {
 		vm_propose(proposals, COMMAND_VM_CREATE, name,
 			   &(union vm_value){.create = next_request(load)});

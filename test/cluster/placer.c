@@ -173,9 +173,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* Everybody knows who waits; one tells, so that the sum over the nodes is right. */
 	record_placement_pending(leads ? vms_waiting(vms_of(placer)) : 0);
-	forget_placed(placer);
 	if (!leads || !is_settled(placer, now_ns))
 		return;
+	forget_placed(placer);
 	placer->placed = 0;
 	const struct vm *vm = next(placer, now_ns);
 	if (vm)

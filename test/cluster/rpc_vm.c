@@ -178,7 +178,7 @@ static void on_status(void *arg, struct rpc_call *call, const ProtobufCMessage *
 {
 	const Blixard__GetVmStatusRequest *request = (const void *)message;
 	const struct rpc_vm *rpc = arg;
-	const struct vm *vm = vms_get(rpc->fsm->vms, request->name, strlen(request->name));
+	const struct vm *vm = fsm_read_vm(rpc->fsm, request->name, strlen(request->name));
 	Blixard__GetVmStatusReply reply = BLIXARD__GET_VM_STATUS_REPLY__INIT;
 	struct info info;
 

@@ -17,6 +17,17 @@
 
 static const uint64_t ns_a_ms = 1000000;
 
+uint64_t vm_local_placement_of(const char *file)
+{
+	const char *dash = strrchr(file, '-');
+	char *end;
+
+	if (!dash || dash[1] < '0' || dash[1] > '9')
+		return 0;
+	uint64_t placement = strtoull(dash + 1, &end, 10);
+	return strcmp(end, ".disk") ? 0 : placement;
+}
+
 struct vm_local *vm_local_new(const struct vm *vm, const char *directory)
 {
 	struct vm_local *local = calloc(1, sizeof(*local));
@@ -53,12 +64,7 @@ struct vm_local *vm_local_free(struct vm_local *local)
 {
 	if (!local)
 		return NULL;
-	if (local->process.pid) {
-		int status;
-
-		kill(local->process.pid, SIGKILL);
-		waitpid(local->process.pid, &status, 0);
-	}
+	vm_process_end(&local->process);
 	forget_process(local);
 	free(local);
 	return NULL;
@@ -111,7 +117,7 @@ static void kill_once(struct vm_local *local)
 	if (local->killed)
 		return;
 	local->killed = true;
-	kill(local->process.pid, SIGKILL);
+	vm_process_signal(&local->process, SIGKILL);
 }
 
 /* It is down though it should be up. */
@@ -189,7 +195,8 @@ static int start_process(struct vm_local *local, const char *verb, struct event_
 	local->readable =
 		event_new(base, local->process.channel, EV_READ | EV_PERSIST, on_channel, local);
 	if (!local->readable || event_add(local->readable, NULL))
-		kill(local->process.pid, SIGKILL); /* no memory: its end is reaped as any other */
+		vm_process_signal(&local->process,
+				  SIGKILL); /* no memory: its end is reaped as any other */
 	return 0;
 }
 
@@ -227,7 +234,7 @@ static void end(struct vm_local *local, uint64_t now_ns)
 {
 	set_phase(local, PHASE_ENDING, now_ns);
 	set_status(local, VM_STOPPING);
-	kill(local->process.pid, SIGTERM);
+	vm_process_signal(&local->process, SIGTERM);
 }
 
 static void step_idle(struct vm_local *local, const struct vm *vm, struct event_base *base,

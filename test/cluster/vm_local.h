@@ -47,6 +47,9 @@ struct vm_local {
 	uint64_t reported_ns; /* when the status was last proposed; 0: not since it has changed */
 };
 
+/* The placement that a disk's file name belongs to; 0: not the name of a disk. */
+uint64_t vm_local_placement_of(const char *file);
+
 /* A VM that was placed on this node. NULL: no memory. What its record says is where it goes on: one
  * that had been up in an earlier life of this node is to be recovered. */
 struct vm_local *vm_local_new(const struct vm *vm, const char *directory);

@@ -102,6 +102,23 @@ int vm_process_start(const struct vm_spec *spec, const char *verb, struct vm_pro
 	return 0;
 }
 
+void vm_process_signal(const struct vm_process *process, int signal)
+{
+	kill(process->pid, signal);
+}
+
+void vm_process_end(struct vm_process *process)
+{
+	int status;
+
+	if (!process->pid)
+		return;
+	kill(process->pid, SIGKILL);
+	while (waitpid(process->pid, &status, 0) < 0 && errno == EINTR)
+		continue;
+	vm_process_close(process);
+}
+
 int vm_process_ping(const struct vm_process *process, uint64_t sequence)
 {
 	if (send(process->channel, &sequence, sizeof(sequence), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)

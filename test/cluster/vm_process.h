@@ -23,6 +23,9 @@ struct vm_spec {
 /* `verb` is one of vm_child.h. 0 or -errno. Whoever calls waits for the pid when SIGCHLD comes. */
 int vm_process_start(const struct vm_spec *spec, const char *verb, struct vm_process *ret_process);
 
+/* While it has not been waited for. */
+void vm_process_signal(const struct vm_process *process, int signal);
+
 /* 0; -EAGAIN: the channel is full; -EPIPE: the child has hung up. */
 int vm_process_ping(const struct vm_process *process, uint64_t sequence);
 
@@ -31,6 +34,9 @@ int vm_process_receive(const struct vm_process *process, uint64_t *ret_sequence)
 
 /* Has it ended? *ret_status as of waitpid(2). */
 bool vm_process_has_ended(const struct vm_process *process, int *ret_status);
+
+/* Kill it, if there is one, and wait for its end. */
+void vm_process_end(struct vm_process *process);
 
 /* After it has ended. */
 void vm_process_close(struct vm_process *process);

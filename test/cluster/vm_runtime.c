@@ -7,6 +7,7 @@
 #include "vm_local.h"
 #include "vm_propose.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const uint64_t report_every_ns = VM_REPORT_EVERY_MS * 1000000ull;
 
@@ -24,11 +26,34 @@ struct vm_runtime {
 	struct event *sigchld;
 	struct vm_local *first;
 	uint64_t announced_ns;
+	bool swept;
 };
 
 static const struct vms *vms_of(const struct vm_runtime *runtime)
 {
 	return runtime->setup.fsm->vms; /* a snapshot replaces it: never kept */
+}
+
+/* ---- disks --------------------------------------------------------------------------------- */
+
+/* VMs that had to leave while this node was down have left their disks behind. */
+static void sweep_disks(const struct vm_runtime *runtime)
+{
+	DIR *directory = opendir(runtime->directory);
+	const struct dirent *entry;
+
+	while (directory && (entry = readdir(directory))) {
+		uint64_t placement = vm_local_placement_of(entry->d_name);
+		const struct vm *vm = vms_get_placed(vms_of(runtime), placement);
+
+		if (!placement || (vm && vm->node_id == runtime->setup.node.node_id))
+			continue;
+		log_line(LOG_INFO, "%s: of a VM that is no longer here, removing it",
+			 entry->d_name);
+		unlinkat(dirfd(directory), entry->d_name, 0);
+	}
+	if (directory)
+		closedir(directory);
 }
 
 /* ---- which VMs ------------------------------------------------------------------------------- */
@@ -158,8 +183,12 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	reap(runtime, now_ns);
-	if (knows_the_present(runtime, now_ns))
+	if (knows_the_present(runtime, now_ns)) {
+		if (!runtime->swept)
+			sweep_disks(runtime);
+		runtime->swept = true;
 		take_new(runtime);
+	}
 	for (struct vm_local *local = runtime->first; local; local = local->next) {
 		const struct vm *vm = record_of(runtime, local);
 

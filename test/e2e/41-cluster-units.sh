@@ -26,7 +26,7 @@ run_test() {
 		shift
 	done
 	shift
-	if ! "$cc" "${flags[@]}" "$@" -o "$program" "$node/selftest/$name.c" "${sources[@]}" -lraft; then
+	if ! "$cc" "${flags[@]}" "$@" -o "$program" "$node/selftest/$name.c" "${sources[@]}" -lraft -levent_core; then
 		echo "not ok - $name ($variant): does not compile"
 		failed=1
 		return
@@ -49,5 +49,6 @@ for variant in plain sanitized; do
 	run_test placement "$variant" "$node"/{placement,vm}.c -- "${extra[@]}"
 	run_test vms "$variant" "$node"/selftest/record_double.c \
 		"$node"/{vms,vm,vm_command,command,table,fsm}.c -- "${extra[@]}"
+	run_test vm_local "$variant" "$node"/{vm_local,vm}.c -- "${extra[@]}"
 done
 exit $failed

@@ -375,8 +375,8 @@ def test_leader_dies(nodes, leader):
     check(wait_for(lambda: all(v.status == "running" for v in nodes[0].vms().values())), "all is well before", nodes[0].vms())
     before, pids = nodes[0].vms(), processes()
     mine = {name for name, vm in before.items() if vm.node_id == leader.number}
-    others = {key: pid for key, pid in pids.items() if key[0] != leader.process.pid}
     rest = [n for n in nodes if n is not leader]
+    others = {key: pid for key, pid in pids.items() if key[0] in [n.process.pid for n in rest]}
     if not check(mine and len(mine) < len(before), "some VMs are on the leader", (mine, before)):
         return
     leader.process.kill()
@@ -388,6 +388,9 @@ def test_leader_dies(nodes, leader):
     check({k: p for k, p in processes().items() if k in others} == others, "and their own never stopped")
     code = rest[0].placement(strategy="manual", node_id=leader.number)
     check(code == ("RESOURCE_EXHAUSTED", "constraint"), "nothing is placed on a node that is down", code)
+    disks = os.listdir(os.path.join(leader.data, "vms"))
+    with open(os.path.join(leader.data, "vms", "ghost-999999.disk"), "w"), open(os.path.join(leader.data, "vms", "a-note"), "w"):
+        pass
     leader.start(False)
     check(wait_for(lambda: settled(nodes), 20) and wait_for(lambda: all(process_of(leader, n) for n in mine), 20),
           "back, it recovers its own", (leader.words(), rest[0].vms()))
@@ -396,6 +399,8 @@ def test_leader_dies(nodes, leader):
     check(leader.of("vm_recoveries_total") == len(mine) and leader.of("vm_recoveries_failed_total") == 0
           and leader.of("vm_create_total") == 0 == leader.of("vm_start_total"), "and counts that as recoveries",
           (leader.of("vm_recoveries_total"), len(mine)))
+    check(sorted(os.listdir(os.path.join(leader.data, "vms"))) == sorted(disks + ["a-note"]),
+          "a disk that belongs to nobody is removed, and nothing else", os.listdir(os.path.join(leader.data, "vms")))
     check(wait_for(lambda: leader.of("vms") == leader.of("vms_running") == len(mine)), "its gauges are right again")
 
 
