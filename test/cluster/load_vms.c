@@ -14,8 +14,8 @@ enum {
 	START_STOPPED = 70,
 	DELETE_STOPPED = 20,
 	DELETE_FAILED = 15,
-	DELETE_WAITING = 15,
-	CREATE_GIANT = 3,
+	DELETE_WAITING = 40,
+	CREATE_GIANT = 1,
 };
 
 struct load_vms load_vms_of(uint64_t node_id, uint32_t vms)
