@@ -50,7 +50,7 @@ AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(filter-out $(NODE_PROTO_OBJ),$(PROTO_OBJ
 
 AGENT_LIBS := -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lz -lpthread -lm
 HOOKS_LIBS := -lpthread
-NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lprotobuf-c -lpthread
+NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lcrypto -lprotobuf-c -lpthread
 
 # ---- programs -----------------------------------------------------------------------------------
 PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 $(B)/blixard-hooks.pc \

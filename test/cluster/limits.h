@@ -50,6 +50,18 @@ enum {
 	STORAGE_QUEUE_MAX = 1024,   /* jobs waiting for the storage thread */
 	STORAGE_QUEUE_RESERVE = 64, /* on top of it, for jobs that Raft cannot take back */
 
+	CHUNK_BYTES = 256 << 10, /* of an image; the last one may be shorter */
+	CHUNKS_MAX = 65536,	 /* in the cache, whatever its bytes */
+	CHUNK_JOBS_MAX = 256,	 /* waiting for the thread of the cache */
+	IMAGES_MAX = 64,	 /* known to a node; the one unused for longest is forgotten */
+	IMAGE_NAME_MAX = 63,	 /* bytes */
+	IMAGE_CHUNKS_MAX = 4096, /* 1 GiB */
+	IMAGE_FETCHES_MAX = 4,	 /* at a time */
+	IMAGE_SENDS_MAX = 16,	 /* at a time */
+	IMAGE_WINDOW = 4,	 /* chunks of one fetch under way at a time */
+	IMAGE_CALL_TIMEOUT_MS = 5000,
+	IMAGE_SEND_IDLE_MS = 15000, /* a fetching node that is silent this long is gone */
+
 	TICK_MS = 100, /* Raft heartbeat */
 	ELECTION_TIMEOUT_MS = 1000,
 	PING_MS = 250,

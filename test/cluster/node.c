@@ -4,13 +4,16 @@
 
 #include "disk.h"
 #include "fsm.h"
+#include "images.h"
 #include "join.h"
 #include "load.h"
+#include "load_images.h"
 #include "log.h"
 #include "placer.h"
 #include "proposals.h"
 #include "raft_io.h"
 #include "record.h"
+#include "record_image.h"
 #include "record_rpc.h"
 #include "record_vm.h"
 #include "rpc_vm.h"
@@ -47,6 +50,8 @@ struct node {
 	struct proposals *proposals;
 	struct joins *joins;
 	struct load *load;
+	struct images images;
+	struct load_images *load_images;
 	struct vm_runtime *vms;
 	struct placer *placer;
 	struct watch watch;
@@ -165,10 +170,12 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	log_line(LOG_INFO, "stopping");
 	node->stopping = true;
 	node->load = load_stop(node->load);
+	node->load_images = load_images_stop(node->load_images);
 	node->placer = placer_stop(node->placer);
 	node->vms = vm_runtime_stop(node->vms);
 	proposals_cancel(node->proposals);
 	joins_stop(node->joins);
+	images_stop(&node->images);
 	transport_stop(node->transport);
 	rpc_server_stop(node->server, on_served, node);
 	event_base_loopexit(node->base, &deadline);
@@ -295,6 +302,8 @@ static int serve(struct node *node)
 	if (!err)
 		err = service_serve(&node->service, node->server);
 	if (!err)
+		err = images_serve(&node->images, node->server);
+	if (!err)
 		err = rpc_vm_serve(&node->rpc_vm, node->server);
 	if (!err)
 		rpc_server_start(node->server);
@@ -352,6 +361,26 @@ static int join(struct node *node)
 	return joins_start(node->joins, node->options->join_address, on_refused, node);
 }
 
+static int open_images(struct node *node)
+{
+	int err = images_open(&node->images, node->base, node->queue, node->dir,
+			      node->options->image_cache_bytes);
+
+	if (err)
+		log_line(LOG_ERROR, "%s: the cache of images: %s", node->options->data,
+			 strerror(-err));
+	return err;
+}
+
+/* Nobody's clients: the node's own. */
+static int start_load(struct node *node)
+{
+	node->load = load_start(node->base, node->proposals, &node->fsm, node->options->id,
+				node->options->load_per_second, node->options->load_vms);
+	node->load_images = load_images_start(&node->images, &node->raft, node->options->id);
+	return node->load && node->load_images ? 0 : -ENOMEM;
+}
+
 static int start(struct node *node)
 {
 	struct fsm_events fsm_events = {
@@ -365,6 +394,8 @@ static int start(struct node *node)
 	if (!err)
 		err = open_network(node);
 	if (!err)
+		err = open_images(node);
+	if (!err)
 		err = start_raft(node);
 	if (!err)
 		err = start_vms(node);
@@ -376,9 +407,7 @@ static int start(struct node *node)
 		err = join(node);
 	if (err || !node->options->load_per_second)
 		return err;
-	node->load = load_start(node->base, node->proposals, &node->fsm, node->options->id,
-				node->options->load_per_second, node->options->load_vms);
-	return node->load ? 0 : -ENOMEM;
+	return start_load(node);
 }
 
 static void free_event(struct event *event)
@@ -394,6 +423,7 @@ static void take_down(struct node *node)
 	node->server = rpc_server_free(node->server);
 	node->transport = transport_free(node->transport);
 	node->joins = joins_free(node->joins);
+	images_close(&node->images);
 	node->proposals = proposals_free(node->proposals);
 	raft_io_done(&node->io);
 	fsm_done(&node->fsm);
@@ -415,6 +445,7 @@ int node_run(const struct options *options)
 	signal(SIGPIPE, SIG_IGN);
 	record_open(options);
 	record_rpc_open();
+	record_image_open();
 	int err = start(&node);
 	if (!err) {
 		log_line(LOG_INFO, "listening on %s, data in %s", node.self.address, options->data);

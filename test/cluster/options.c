@@ -15,7 +15,8 @@ enum {
 	LOAD_MAX_PER_SECOND = 100000,
 	SNAPSHOT_EVERY_MIN = 16,
 	SNAPSHOT_EVERY_MAX = 1000000,
-	VMS_LOAD_MAX = 64
+	VMS_LOAD_MAX = 64,
+	IMAGE_CACHE_MAX_MIB = 64 << 10,
 };
 
 static const uint64_t mib = 1 << 20;
@@ -44,6 +45,7 @@ static const char usage_text[] =
 	"  --capacity C:M:D    what this node has to give to VMs: vCPUs, MiB of memory, MiB of "
 	"disk\n"
 	"                      (default: 12:4096:16384)\n"
+	"  --image-cache BYTES chunks of images to keep, 1 MiB to 64 GiB (default: 64 MiB)\n"
 	"  --snapshot-every N  applied entries between two snapshots (default: 4096)\n"
 	"  --log-level LEVEL   error, warn, info or debug (default: info)\n"
 	"  --inspect           print what the data directory holds, and exit\n"
@@ -202,6 +204,10 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 			return wrong("--capacity takes VCPUS:MEMORY:DISK, the last two in MiB",
 				     value);
 		return OPTIONS_RUN;
+	case 'G':
+		if (!parse_number(value, mib, IMAGE_CACHE_MAX_MIB * mib, &o->image_cache_bytes))
+			return wrong("--image-cache takes 1048576 to 68719476736 bytes", value);
+		return OPTIONS_RUN;
 	case 'e':
 		if (!parse_number(value, SNAPSHOT_EVERY_MIN, SNAPSHOT_EVERY_MAX, &number))
 			return wrong("--snapshot-every takes 16 to 1000000 entries", value);
@@ -256,6 +262,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		{"load", required_argument, NULL, 'r'},
 		{"vms", required_argument, NULL, 'v'},
 		{"capacity", required_argument, NULL, 'C'},
+		{"image-cache", required_argument, NULL, 'G'},
 		{"log-level", required_argument, NULL, 'l'},
 		{"inspect", no_argument, NULL, 'I'},
 		{"help", no_argument, NULL, 'h'},
@@ -268,6 +275,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		.snapshot_every = 4096,
 		.log_level = LOG_INFO,
 		.load_vms = 8,
+		.image_cache_bytes = 64 * mib,
 		.capacity = {.vcpus = 12, .memory_bytes = 4096 * mib, .disk_bytes = 16384 * mib},
 	};
 	int option;
