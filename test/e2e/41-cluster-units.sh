@@ -39,6 +39,9 @@ run_test() {
 	fi
 }
 
+mkdir -p "$out/gen"
+protoc-c --c_out="$out/gen" proto/blixard_cluster.proto || exit 1
+
 for variant in plain sanitized; do
 	extra=(-O2)
 	[ "$variant" = sanitized ] && extra=(-O1 "-fsanitize=$sanitizers" -fno-sanitize-recover=all)
@@ -50,5 +53,7 @@ for variant in plain sanitized; do
 	run_test vms "$variant" "$node"/selftest/record_double.c \
 		"$node"/{vms,vm,vm_command,command,table,fsm}.c -- "${extra[@]}"
 	run_test vm_local "$variant" "$node"/{vm_local,vm}.c -- "${extra[@]}"
+	run_test load "$variant" "$node"/load/{latency,pace,tally,workload}.c "$out/gen/proto/blixard_cluster.pb-c.c" \
+		-- "${extra[@]}" -I"$out/gen" -Wl,--no-as-needed -lprotobuf-c -lm
 done
 exit $failed

@@ -37,6 +37,9 @@ static const char usage_text[] =
 	"  --in-flight N       operations under way at a time; one that finds no place is not "
 	"sent,\n"
 	"                      and counted as that (default: 512)\n"
+	"  --vms N             VMs to create, stop, start and delete, each at most once a second, "
+	"and to\n"
+	"                      delete at the end (default: 8)\n"
 	"  --timeout-ms N      of one operation (default: 10000)\n"
 	"  --json              the account as one JSON object\n"
 	"  --version, --help\n";
@@ -127,6 +130,7 @@ static int take_number(struct options *o, int option, const char *value)
 		{'s', 1, SECONDS_MAX, &o->seconds, "--seconds takes 1 to 604800"},
 		{'c', 1, CONNECTIONS_MAX, &o->connections, "--connections takes 1 to 64"},
 		{'i', 1, IN_FLIGHT_MAX, &o->in_flight_max, "--in-flight takes 1 to 100000"},
+		{'v', 0, LOAD_VMS_MAX, &o->vms, "--vms takes 0 to 64"},
 		{'m', 1, TIMEOUT_MAX_MS, &o->timeout_ms, "--timeout-ms takes 1 to 600000"},
 	};
 	uint64_t number;
@@ -178,6 +182,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		{"connections", required_argument, NULL, 'c'},
 		{"in-flight", required_argument, NULL, 'i'},
 		{"timeout-ms", required_argument, NULL, 'm'},
+		{"vms", required_argument, NULL, 'v'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
@@ -188,7 +193,8 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 			    .seed = 1,
 			    .connections = 1,
 			    .in_flight_max = 512,
-			    .timeout_ms = 10000};
+			    .timeout_ms = 10000,
+			    .vms = 8};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {

@@ -17,6 +17,7 @@ struct options {
 	uint32_t connections; /* to each target */
 	uint32_t in_flight_max;
 	uint32_t timeout_ms;
+	uint32_t vms;
 	uint64_t seed;
 	bool json;
 };

@@ -38,25 +38,28 @@ struct pace pace_of(enum profile profile, uint32_t per_second, uint64_t seed)
 	return (struct pace){.profile = profile, .per_second = per_second, .dice = dice_of(~seed)};
 }
 
-static double step_s(struct pace *pace)
+/* When operation n is due: the quiet part of its period comes first. */
+static double burst_s(double n, double per_second)
 {
-	double share;
+	double of_period = per_second * period_s, quiet = per_second * quiet_share * quiet_s;
+	double place = fmod(n, of_period);
+	double began_s = floor(n / of_period) * period_s;
 
-	switch (pace->profile) {
-	case PROFILE_BURST:
-		share = fmod(pace->next_s, period_s) < quiet_s ? quiet_share : burst_share;
-		return 1 / (pace->per_second * share);
-	case PROFILE_SOAK:
-		return -log(dice_share(&pace->dice)) / pace->per_second;
-	default:
-		return 1 / pace->per_second;
-	}
+	if (place < quiet)
+		return began_s + place / (per_second * quiet_share);
+	return began_s + quiet_s + (place - quiet) / (per_second * burst_share);
 }
 
 uint64_t pace_next_ns(struct pace *pace)
 {
-	double now_s = pace->next_s;
+	double n = (double)pace->given++;
+	double due_s = pace->random_s;
 
-	pace->next_s += step_s(pace);
-	return (uint64_t)(now_s * 1e9);
+	if (pace->profile == PROFILE_STEADY)
+		due_s = n / pace->per_second;
+	else if (pace->profile == PROFILE_BURST)
+		due_s = burst_s(n, pace->per_second);
+	else
+		pace->random_s -= log(dice_share(&pace->dice)) / pace->per_second;
+	return (uint64_t)(due_s * 1e9);
 }

@@ -24,7 +24,8 @@ double dice_share(struct dice *dice);			/* above 0, at most 1 */
 struct pace {
 	enum profile profile;
 	double per_second;
-	double next_s; /* since the start */
+	uint64_t given;	 /* times, so far */
+	double random_s; /* of the next, where times are random */
 	struct dice dice;
 };
 

@@ -55,7 +55,7 @@ static void print_method(const char *name, const struct tally_row *row,
 {
 	uint64_t ok = row->ended[GRPC_STATUS_OK];
 
-	printf("%-18s %9" PRIu64 " %9" PRIu64 " %9" PRIu64, name, row->sent, ok, row->not_sent);
+	printf("%-25s %9" PRIu64 " %9" PRIu64 " %9" PRIu64, name, row->sent, ok, row->not_sent);
 	for (unsigned q = 0; q < QUANTILES; q++)
 		printf(" %9.2f", in_ms(latency_at(latency, quantiles[q].share)));
 	printf(" %9.2f\n", in_ms(latency->max_ns));
@@ -68,7 +68,7 @@ static void print_codes(const struct options *options, const struct tally *tally
 		for (unsigned method = 0; method < METHODS; method++) {
 			const struct tally_row *row = &tally->of[target][method];
 
-			printf("  %-18s", workload_method((enum method)method)->name);
+			printf("  %-25s", workload_method((enum method)method)->name);
 			for (unsigned code = 0; code < TALLY_CODES; code++) {
 				if (row->ended[code])
 					printf(" %s %" PRIu64, tally_code_name(code),
@@ -90,7 +90,7 @@ void report_text(const struct options *options, const struct tally *tally, uint6
 	       " wanted\n\n",
 	       options_profile_name(options->profile), options->seed, (double)elapsed_ns / 1e9,
 	       per_second(tally->ended, elapsed_ns), options->per_second);
-	printf("%-18s %9s %9s %9s", "method", "sent", "OK", "not sent");
+	printf("%-25s %9s %9s %9s", "method", "sent", "OK", "not sent");
 	for (unsigned q = 0; q < QUANTILES; q++)
 		printf(" %6s ms", quantiles[q].name);
 	printf(" %6s ms\n", "max");

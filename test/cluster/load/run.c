@@ -29,7 +29,8 @@ struct run {
 	uint64_t due_ns; /* the next operation, since the start */
 	uint64_t ended_ns;
 	uint32_t in_flight;
-	bool ended; /* nothing more is sent */
+	bool ended;   /* nothing more is sent, but */
+	bool cleaned; /* what was left behind is deleted */
 };
 
 /* An operation under way. */
@@ -37,12 +38,24 @@ struct pending {
 	struct run *run;
 	enum method method;
 	unsigned target;
+	int vm;
 	uint64_t due_ns; /* on the clock */
 };
 
 static uint64_t elapsed_ns(const struct run *run)
 {
 	return record_now_ns() - run->started_ns;
+}
+
+static void clean_up(struct run *run);
+
+/* Everything that was sent has an answer, and no more is to come. */
+static void finish(struct run *run)
+{
+	if (!run->cleaned)
+		clean_up(run);
+	if (!run->in_flight)
+		event_base_loopbreak(run->base);
 }
 
 static void end(struct run *run)
@@ -52,20 +65,22 @@ static void end(struct run *run)
 	run->ended = true;
 	run->ended_ns = elapsed_ns(run);
 	if (!run->in_flight)
-		event_base_loopbreak(run->base);
+		finish(run);
 }
 
 static void on_done(void *arg, const struct rpc_result *result)
 {
 	struct pending *pending = arg;
 	struct run *run = pending->run;
+	uint64_t now_ns = record_now_ns();
 
 	tally_ended(run->tally, pending->target, pending->method, result->code,
-		    record_now_ns() - pending->due_ns);
+		    now_ns - pending->due_ns);
+	workload_ordered(&run->workload, pending->vm, pending->method, result->code, now_ns);
 	free(pending);
 	run->in_flight--;
 	if (run->ended && !run->in_flight)
-		event_base_loopbreak(run->base);
+		finish(run);
 }
 
 static int send_one(struct run *run, const struct operation *op, uint64_t due_ns)
@@ -75,8 +90,11 @@ static int send_one(struct run *run, const struct operation *op, uint64_t due_ns
 
 	if (!pending)
 		return -ENOMEM;
-	*pending = (struct pending){
-		.run = run, .method = op->method, .target = op->target, .due_ns = due_ns};
+	*pending = (struct pending){.run = run,
+				    .method = op->method,
+				    .target = op->target,
+				    .vm = op->vm,
+				    .due_ns = due_ns};
 	int err =
 		rpc_channel_call(run->channels[op->target][turn], workload_method(op->method)->name,
 				 &op->request.base, workload_method(op->method)->reply,
@@ -86,18 +104,32 @@ static int send_one(struct run *run, const struct operation *op, uint64_t due_ns
 	return err;
 }
 
+static void send_or_count(struct run *run, const struct operation *op, uint64_t due_ns)
+{
+	if (run->in_flight >= run->options->in_flight_max || send_one(run, op, due_ns)) {
+		tally_not_sent(run->tally, op->target, op->method);
+		workload_not_ordered(&run->workload, op->vm);
+		return;
+	}
+	tally_sent(run->tally, op->target, op->method);
+	run->in_flight++;
+}
+
 static void do_next(struct run *run)
 {
 	struct operation op;
 
-	workload_next(&run->workload, &op);
-	if (run->in_flight >= run->options->in_flight_max ||
-	    send_one(run, &op, run->started_ns + run->due_ns)) {
-		tally_not_sent(run->tally, op.target, op.method);
-		return;
-	}
-	tally_sent(run->tally, op.target, op.method);
-	run->in_flight++;
+	workload_next(&run->workload, record_now_ns(), &op);
+	send_or_count(run, &op, run->started_ns + run->due_ns);
+}
+
+static void clean_up(struct run *run)
+{
+	struct operation op;
+
+	run->cleaned = true;
+	while (workload_clean_up(&run->workload, &op))
+		send_or_count(run, &op, record_now_ns());
 }
 
 static void on_pace(evutil_socket_t fd, short what, void *arg)
@@ -135,8 +167,10 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (run->ended) /* the second one: what is under way is cancelled on the way out */
+	if (run->ended) { /* the second one: what is under way is cancelled on the way out */
+		run->cleaned = true;
 		event_base_loopbreak(run->base);
+	}
 	end(run);
 }
 
@@ -211,7 +245,7 @@ int run_load(const struct options *options,
 	run = (struct run){.options = options,
 			   .tally = tally,
 			   .progress = progress,
-			   .workload = workload_of(options->seed, options->n_targets),
+			   .workload = workload_of(options->seed, options->n_targets, options->vms),
 			   .pace = pace_of(options->profile, options->per_second, options->seed)};
 	run.base = new_base();
 	int err = run.base ? rpc_queue_open(run.base, &run.queue) : -ENOMEM;

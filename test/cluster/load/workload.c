@@ -7,6 +7,9 @@
 /* Few enough that keys and tasks of many runs with different seeds fit into a node's table. */
 enum { KEYS = 500, TASKS = 500, DELETE_PERCENT = 10 };
 
+/* VMs are processes: however high the rate, each is ordered about at a person's pace. */
+enum { VM_ORDER_EVERY_MS = 1000, STOP_PERCENT = 70, START_PERCENT = 60 };
+
 static const struct method_info methods[METHODS] = {
 	[METHOD_PROPOSE_TASK] = {"ProposeTask", 40, &blixard__propose_task_reply__descriptor},
 	[METHOD_SUBMIT_TASK] = {"SubmitTask", 10, &blixard__submit_task_reply__descriptor},
@@ -17,6 +20,18 @@ static const struct method_info methods[METHODS] = {
 	[METHOD_GET_RAFT_STATUS] = {"GetRaftStatus", 10,
 				    &blixard__get_raft_status_reply__descriptor},
 	[METHOD_HEALTH_CHECK] = {"HealthCheck", 10, &blixard__health_check_reply__descriptor},
+	[METHOD_CREATE_VM] = {"CreateVm", 0, &blixard__create_vm_reply__descriptor},
+	[METHOD_START_VM] = {"StartVm", 0, &blixard__start_vm_reply__descriptor},
+	[METHOD_STOP_VM] = {"StopVm", 0, &blixard__stop_vm_reply__descriptor},
+	[METHOD_DELETE_VM] = {"DeleteVm", 0, &blixard__delete_vm_reply__descriptor},
+	/* Half of these become one of the orders above, when one is due. */
+	[METHOD_GET_VM_STATUS] = {"GetVmStatus", 20, &blixard__get_vm_status_reply__descriptor},
+	[METHOD_LIST_VMS] = {"ListVms", 5, &blixard__list_vms_reply__descriptor},
+	[METHOD_SCHEDULE_VM_PLACEMENT] = {"ScheduleVmPlacement", 5,
+					  &blixard__schedule_vm_placement_reply__descriptor},
+	[METHOD_GET_CLUSTER_RESOURCE_SUMMARY] =
+		{"GetClusterResourceSummary", 5,
+		 &blixard__get_cluster_resource_summary_reply__descriptor},
 };
 
 const struct method_info *workload_method(enum method method)
@@ -24,9 +39,13 @@ const struct method_info *workload_method(enum method method)
 	return &methods[method];
 }
 
-struct workload workload_of(uint64_t seed, unsigned n_targets)
+struct workload workload_of(uint64_t seed, unsigned n_targets, unsigned n_vms)
 {
-	struct workload workload = {.seed = seed, .n_targets = n_targets, .dice = dice_of(seed)};
+	struct workload workload = {.seed = seed,
+				    .n_targets = n_targets,
+				    .n_vms = n_vms,
+				    .dice = dice_of(seed),
+				    .vm_dice = dice_of(seed + 1)};
 
 	for (unsigned i = 0; i < METHODS; i++)
 		workload.weights += methods[i].weight;
@@ -89,10 +108,152 @@ static void get_task_status(struct workload *w, struct operation *op)
 	request->task_id = op->name;
 }
 
-void workload_next(struct workload *w, struct operation *op)
+/* ---- VMs ------------------------------------------------------------------------------------- */
+
+static void name_vm(const struct workload *w, struct operation *op, unsigned vm)
+{
+	snprintf(op->name, sizeof(op->name), "load-%" PRIu64 "-%u", w->seed, vm);
+}
+
+/* Small and all of one priority: they fit, and nobody has to make room for them. */
+static Blixard__VmRequest *describe_vm(struct operation *op)
+{
+	blixard__vm_resources__init(&op->needs);
+	op->needs.vcpus = 1;
+	op->needs.memory_bytes = 16 << 20;
+	op->needs.disk_bytes = 4 << 20;
+	blixard__vm_request__init(&op->vm_request);
+	op->vm_request.needs = &op->needs;
+	op->vm_request.priority = 1;
+	return &op->vm_request;
+}
+
+static enum method next_order(struct workload *w, const struct load_vm *vm)
+{
+	uint32_t chance = dice_throw(&w->vm_dice, 100);
+
+	switch (vm->state) {
+	case LOAD_VM_RUNNING:
+		return chance < STOP_PERCENT ? METHOD_STOP_VM : METHOD_DELETE_VM;
+	case LOAD_VM_STOPPED:
+		return chance < START_PERCENT ? METHOD_START_VM : METHOD_DELETE_VM;
+	default:
+		return METHOD_CREATE_VM;
+	}
+}
+
+static void order_vm(struct workload *w, struct operation *op, enum method method, unsigned vm)
+{
+	op->method = method;
+	op->vm = (int)vm;
+	w->vms[vm].ordered = true;
+	name_vm(w, op, vm);
+	switch (method) {
+	case METHOD_CREATE_VM:
+		blixard__create_vm_request__init(&op->request.create_vm);
+		op->request.create_vm.name = op->name;
+		op->request.create_vm.request = describe_vm(op);
+		break;
+	case METHOD_START_VM:
+		blixard__start_vm_request__init(&op->request.start_vm);
+		op->request.start_vm.name = op->name;
+		break;
+	case METHOD_STOP_VM:
+		blixard__stop_vm_request__init(&op->request.stop_vm);
+		op->request.stop_vm.name = op->name;
+		break;
+	default:
+		blixard__delete_vm_request__init(&op->request.delete_vm);
+		op->request.delete_vm.name = op->name;
+		break;
+	}
+}
+
+/* An order, when one is due for the VM that was thrown; otherwise a look at it. */
+static void attend_to_vm(struct workload *w, struct operation *op, uint64_t now_ns)
+{
+	unsigned vm = dice_throw(&w->dice, w->n_vms ? w->n_vms : 1);
+	bool order = dice_throw(&w->dice, 2);
+
+	if (order && w->n_vms && !w->vms[vm].ordered && now_ns >= w->vms[vm].next_order_ns) {
+		order_vm(w, op, next_order(w, &w->vms[vm]), vm);
+		return;
+	}
+	blixard__get_vm_status_request__init(&op->request.get_vm_status);
+	name_vm(w, op, vm);
+	op->request.get_vm_status.name = op->name;
+}
+
+void workload_not_ordered(struct workload *w, int vm)
+{
+	if (vm >= 0)
+		w->vms[vm].ordered = false;
+}
+
+void workload_ordered(struct workload *w, int number, enum method method, grpc_status_code code,
+		      uint64_t now_ns)
+{
+	if (number < 0)
+		return;
+	struct load_vm *vm = &w->vms[number];
+	vm->ordered = false;
+	vm->next_order_ns = now_ns + VM_ORDER_EVERY_MS * 1000000ull;
+	if (code == GRPC_STATUS_OK && method == METHOD_STOP_VM)
+		vm->state = LOAD_VM_STOPPED;
+	else if (code == GRPC_STATUS_OK && method == METHOD_DELETE_VM)
+		vm->state = LOAD_VM_NONE;
+	else if (code == GRPC_STATUS_OK || code == GRPC_STATUS_ALREADY_EXISTS)
+		vm->state = LOAD_VM_RUNNING;
+	else if (code == GRPC_STATUS_NOT_FOUND || code == GRPC_STATUS_FAILED_PRECONDITION)
+		vm->state = LOAD_VM_NONE; /* it is gone, or being deleted */
+}
+
+bool workload_clean_up(struct workload *w, struct operation *op)
+{
+	op->target = dice_throw(&w->vm_dice, w->n_targets);
+	for (unsigned i = 0; i < w->n_vms; i++) {
+		if (w->vms[i].state == LOAD_VM_NONE)
+			continue;
+		order_vm(w, op, METHOD_DELETE_VM, i);
+		w->vms[i].state = LOAD_VM_NONE; /* it is tried once */
+		return true;
+	}
+	return false;
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+static void ask_for_state(struct operation *op)
+{
+	switch (op->method) {
+	case METHOD_GET_CLUSTER_STATUS:
+		blixard__get_cluster_status_request__init(&op->request.get_cluster_status);
+		break;
+	case METHOD_GET_RAFT_STATUS:
+		blixard__get_raft_status_request__init(&op->request.get_raft_status);
+		break;
+	case METHOD_LIST_VMS:
+		blixard__list_vms_request__init(&op->request.list_vms);
+		break;
+	case METHOD_SCHEDULE_VM_PLACEMENT:
+		blixard__schedule_vm_placement_request__init(&op->request.schedule_vm_placement);
+		op->request.schedule_vm_placement.request = describe_vm(op);
+		break;
+	case METHOD_GET_CLUSTER_RESOURCE_SUMMARY:
+		blixard__get_cluster_resource_summary_request__init(
+			&op->request.get_cluster_resource_summary);
+		break;
+	default:
+		blixard__health_check_request__init(&op->request.health_check);
+		break;
+	}
+}
+
+void workload_next(struct workload *w, uint64_t now_ns, struct operation *op)
 {
 	op->method = next_method(w);
 	op->target = dice_throw(&w->dice, w->n_targets);
+	op->vm = -1;
 	switch (op->method) {
 	case METHOD_PROPOSE_TASK:
 		propose_task(w, op);
@@ -103,14 +264,11 @@ void workload_next(struct workload *w, struct operation *op)
 	case METHOD_GET_TASK_STATUS:
 		get_task_status(w, op);
 		break;
-	case METHOD_GET_CLUSTER_STATUS:
-		blixard__get_cluster_status_request__init(&op->request.get_cluster_status);
-		break;
-	case METHOD_GET_RAFT_STATUS:
-		blixard__get_raft_status_request__init(&op->request.get_raft_status);
+	case METHOD_GET_VM_STATUS:
+		attend_to_vm(w, op, now_ns);
 		break;
 	default:
-		blixard__health_check_request__init(&op->request.health_check);
+		ask_for_state(op);
 		break;
 	}
 }

@@ -10,7 +10,7 @@
 #include <grpc/status.h>
 #include <stdbool.h>
 
-enum { TARGETS_MAX = 16, WORKLOAD_NAME_MAX = 64, WORKLOAD_VALUE_MAX = 128 };
+enum { TARGETS_MAX = 16, LOAD_VMS_MAX = 64, WORKLOAD_NAME_MAX = 48, WORKLOAD_VALUE_MAX = 128 };
 
 enum method {
 	METHOD_PROPOSE_TASK,
@@ -19,6 +19,14 @@ enum method {
 	METHOD_GET_CLUSTER_STATUS,
 	METHOD_GET_RAFT_STATUS,
 	METHOD_HEALTH_CHECK,
+	METHOD_CREATE_VM,
+	METHOD_START_VM,
+	METHOD_STOP_VM,
+	METHOD_DELETE_VM,
+	METHOD_GET_VM_STATUS,
+	METHOD_LIST_VMS,
+	METHOD_SCHEDULE_VM_PLACEMENT,
+	METHOD_GET_CLUSTER_RESOURCE_SUMMARY,
 	METHODS,
 };
 
@@ -30,16 +38,27 @@ struct method_info {
 
 const struct method_info *workload_method(enum method method);
 
+/* A VM as far as the answers to its orders tell. */
+struct load_vm {
+	enum { LOAD_VM_NONE, LOAD_VM_RUNNING, LOAD_VM_STOPPED } state;
+	bool ordered;		/* and not yet answered */
+	uint64_t next_order_ns; /* not before */
+};
+
 struct workload {
 	uint64_t seed;
 	unsigned n_targets;
+	unsigned n_vms;
+	struct load_vm vms[LOAD_VMS_MAX];
 	struct dice dice;
-	unsigned weights; /* sum of all */
+	struct dice vm_dice; /* of orders: how many there are is a matter of time */
+	unsigned weights;    /* sum of all */
 };
 
 struct operation {
 	enum method method;
 	unsigned target;
+	int vm; /* that it is an order to; -1: it is none */
 	char name[WORKLOAD_NAME_MAX];
 	uint8_t value[WORKLOAD_VALUE_MAX];
 	union {
@@ -50,12 +69,30 @@ struct operation {
 		Blixard__GetClusterStatusRequest get_cluster_status;
 		Blixard__GetRaftStatusRequest get_raft_status;
 		Blixard__HealthCheckRequest health_check;
+		Blixard__CreateVmRequest create_vm;
+		Blixard__StartVmRequest start_vm;
+		Blixard__StopVmRequest stop_vm;
+		Blixard__DeleteVmRequest delete_vm;
+		Blixard__GetVmStatusRequest get_vm_status;
+		Blixard__ListVmsRequest list_vms;
+		Blixard__ScheduleVmPlacementRequest schedule_vm_placement;
+		Blixard__GetClusterResourceSummaryRequest get_cluster_resource_summary;
 	} request;
+	Blixard__VmRequest vm_request;
+	Blixard__VmResources needs;
 };
 
-struct workload workload_of(uint64_t seed, unsigned n_targets);
+struct workload workload_of(uint64_t seed, unsigned n_targets, unsigned n_vms);
 
 /* `ret_operation` points into itself: it is to be used where it is. */
-void workload_next(struct workload *workload, struct operation *ret_operation);
+void workload_next(struct workload *workload, uint64_t now_ns, struct operation *ret_operation);
+
+/* The deletion of a VM that the workload has left behind; false: there is none. */
+bool workload_clean_up(struct workload *workload, struct operation *ret_operation);
+
+/* What became of an order to VM number `vm`. */
+void workload_not_ordered(struct workload *workload, int vm);
+void workload_ordered(struct workload *workload, int vm, enum method method, grpc_status_code code,
+		      uint64_t now_ns);
 
 #endif

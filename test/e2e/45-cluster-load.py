@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+# timeout: 90 s
+"""Goal: what blixard-load counts by itself is what the nodes' agents serve, exactly, on every node; with
+a node killed in the middle nothing that was acknowledged is missing, and nothing is counted that was
+not sent.
+Method: three nodes with agents; seeded runs with --json, whose account is compared series by series with
+/metrics before and after; SIGINT, a frozen node, a closed port and wrong words for the rest."""
+
+import collections
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
+from testbed import Checks, Metrics, Testbed, free_ports, wait_for  # noqa: E402
+
+BUILD = os.environ.get("B", "build")
+LOAD = os.path.join(BUILD, "blixard-load")
+FAILING = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
+RATE, SECONDS = 300, 10
+VM_OPS = {"create": ("CreateVm",), "start": ("CreateVm", "StartVm"), "stop": ("StopVm",), "delete": ("DeleteVm",)}
+
+check = Checks()
+
+
+def command(targets, *words):
+    return [LOAD, "--json", *(w for t in targets for w in ("--target", t)), *map(str, words)]
+
+
+def load(targets, *words, seconds=40):
+    """(exit code, the account; what it said)."""
+    out = subprocess.run(command(targets, *words), capture_output=True, text=True, timeout=seconds)
+    return out.returncode, json.loads(out.stdout) if out.stdout else {}, out.stderr
+
+
+def counted(after, before, methods):
+    """Requests by method and failures by (method, code), of these methods: what is new."""
+    grown = Metrics({k: v - before.of(k) for k, v in after.items()})
+    requests, failures = collections.Counter(), collections.Counter()
+    for key, value in grown.items():
+        found = re.fullmatch(r'grpc_requests(_failed)?_total\{method="(\w+)"(?:,code="(\w+)")?\}', key)
+        if found and value and found.group(2) in methods:
+            (failures if found.group(1) else requests)[found.group(2, 3) if found.group(1) else found.group(2)] += int(value)
+    return requests, failures
+
+
+def by_client(rows):
+    requests, failures = collections.Counter(), collections.Counter()
+    for method, row in rows.items():
+        for code, n in row["codes"].items():
+            requests[method] += n
+            if code in FAILING:
+                failures[(method, code)] += n
+    return requests, failures
+
+
+def differences(after, before, rows):
+    server, client = counted(after, before, rows), by_client(rows)
+    return {str(k): f"client {c[k]}, node {s[k]}" for s, c in zip(server, client) for k in set(s) | set(c) if s[k] != c[k]}
+
+
+def agrees(node, before, rows, name):
+    wait_for(lambda: not differences(node.metrics(), before, rows), 5)
+    wrong = differences(node.metrics(), before, rows)
+    return check(not wrong, name, wrong)
+
+
+def ok_of(account, *methods):
+    return sum(account["methods"][m]["ok"] for m in methods)
+
+
+def test_exact(bed):
+    before = [n.metrics() for n in bed.nodes]
+    code, account, words = load([n.target for n in bed.nodes], "--rate", RATE, "--seconds", SECONDS, "--seed", 7, "--connections", 2)
+    if not check(code == 0 and account, "a seeded load runs", (code, words)):
+        return
+    methods, targets = account["methods"], account["targets"]
+    deleted_at_end = account["sent"] - RATE * SECONDS
+    check(0 <= deleted_at_end <= 8 and account["not_sent"] == 0, "it sends what its rate promises, and deletes its VMs",
+          (account["sent"], account["not_sent"]))
+    sums = {m: (r["sent"], sum(t[m]["sent"] for t in targets.values()), sum(sum(t[m]["codes"].values()) for t in targets.values()))
+            for m, r in methods.items()}
+    check(all(len(set(s)) == 1 for s in sums.values()) and sum(s[0] for s in sums.values()) == account["sent"] == account["answered"],
+          "its account adds up", sums)
+    idle = [m for m, r in methods.items() if not r["ok"]]
+    check(not idle, "every method has been answered OK", idle)
+    odd = [m for m, r in methods.items() for q in [r["latency_ms"]] if not 0 < q["p50"] <= q["p90"] <= q["p99"] <= q["p99.9"] <= q["max"]]
+    check(not odd, "latencies are in order", odd)
+    for node, b in zip(bed.nodes, before):
+        agrees(node, b, targets[node.target], f"node {node.number} has counted exactly that, by method and code")
+
+    now = [n.metrics() for n in bed.nodes]
+    all_of_them = sum((counted(a, b, methods)[0] for a, b in zip(now, before)), collections.Counter())
+    check(all_of_them == collections.Counter({m: r["sent"] for m, r in methods.items()}), "together the nodes have counted all of it",
+          all_of_them)
+    timed = {m: sum(a.of(k) - b.of(k) for a, b in zip(now, before) for k in [f'grpc_request_duration_seconds_count{{method="{m}"}}'])
+             for m in methods}
+    check(timed == {m: r["sent"] for m, r in methods.items()}, "and timed all of it", timed)
+
+    def grown(family, **labels):
+        return sum(n.metrics().total(family, **labels) - b.total(family, **labels) for n, b in zip(bed.nodes, before))
+
+    check(wait_for(lambda: grown("grpc_requests_total", method="Forward") == grown("grpc_client_requests_total", method="Forward") > 0, 5),
+          "what was forwarded is counted apart, by who asked and by who served",
+          (grown("grpc_client_requests_total", method="Forward"), grown("grpc_requests_total", method="Forward")))
+    wait_for(lambda: grown("vm_delete_total") == ok_of(account, "DeleteVm"), 10)
+    for op in ("create", "delete"):
+        check(grown(f"vm_{op}_total") == ok_of(account, *VM_OPS[op]) > 0 == grown(f"vm_{op}_failed_total"),
+              f"as many VMs were {op}d as orders were acknowledged", (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
+    for op in ("start", "stop"):  # an order can overtake the one before
+        check(0 < grown(f"vm_{op}_total") <= ok_of(account, *VM_OPS[op]), f"no more VMs were told to {op} than that",
+              (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
+
+
+def test_seed(bed):
+    runs = [load([n.target for n in bed.nodes], "--rate", 100, "--seconds", 1, "--seed", s, "--vms", 0)[1] for s in (5, 5, 6)]
+    sent = [{(t, m): r["sent"] for t, rows in a["targets"].items() for m, r in rows.items()} for a in runs]
+    check(sent[0] == sent[1] != sent[2] and runs[0]["sent"] == 100, "the same seed sends the same, another one something else", sent)
+    burst = load([bed.nodes[0].target], "--rate", 200, "--seconds", 2, "--profile", "burst", "--vms", 0)[1]
+    check(burst["sent"] + burst["not_sent"] == 400 and burst["profile"] == "burst", "a burst has the rate on the whole", burst["sent"])
+
+
+def test_kill(bed):
+    """The victim's counts are those of both its incarnations."""
+    victim = next(n for n in bed.nodes if n is not bed.leader())
+    before = [n.metrics() for n in bed.nodes]
+    process = subprocess.Popen(command([n.target for n in bed.nodes], "--rate", RATE, "--seconds", 8, "--seed", 8), stdout=subprocess.PIPE, text=True)
+    done = before[victim.number - 1].total("grpc_requests_total", method="ProposeTask")
+    wait_for(lambda: victim.metrics().total("grpc_requests_total", method="ProposeTask") > done + 60)
+    check(bed.fault("kill", victim.number)[0] == 0, "a follower is killed in the middle of a load")
+    wait_for(lambda: victim.of("node_up") == 0)
+    last = victim.metrics()
+    check(bed.fault("start", victim.number)[0] == 0 and wait_for(bed.settled, 25), "and takes its place again", victim.words())
+    account = json.loads(process.communicate(timeout=40)[0])
+    check(process.returncode == 0 and account["answered"] == account["sent"], "the load goes on, and every operation has an end",
+          (account["sent"], account["answered"]))
+    for node, b in zip(bed.nodes, before):
+        if node is not victim:
+            agrees(node, b, account["targets"][node.target], f"node {node.number}, which lived, has counted exactly what it was sent")
+    rows = account["targets"][victim.target]
+    first, second = counted(last, before[victim.number - 1], rows)[0], counted(victim.metrics(), Metrics(), rows)[0]
+    check(sum(first.values()) > 100 and sum(second.values()) > 10, "both lives of the victim have counted", (first, second))
+    wrong = {}
+    for m, row in rows.items():
+        # What the server has surely sent; UNAVAILABLE may be the client's own word for a lost connection.
+        answered = sum(n for code, n in row["codes"].items() if code != "UNAVAILABLE")
+        both = first[m] + second[m]
+        if not answered <= both <= row["sent"]:
+            wrong[m] = (answered, both, row["sent"])
+    lost = sum(r["codes"].get("UNAVAILABLE", 0) for r in rows.values())
+    check(not wrong and lost > 0, "of the victim: acknowledged <= counted <= sent, by method", (wrong, lost))
+
+
+def test_limits(bed):
+    process = subprocess.Popen(command([bed.nodes[0].target], "--rate", 100, "--seconds", 60), stdout=subprocess.PIPE, text=True)
+    before = bed.nodes[0].metrics()
+    wait_for(lambda: bed.nodes[0].metrics().total("grpc_requests_total", method="ProposeTask") > before.total("grpc_requests_total", method="ProposeTask") + 20)
+    process.send_signal(signal.SIGINT)
+    account = json.loads(process.communicate(timeout=20)[0])
+    check(process.returncode == 0 and 20 < account["sent"] == account["answered"] < 6000 and account["seconds"] < 60,
+          "SIGINT ends it with a whole account", account["sent"])
+
+    victim = next(n for n in bed.nodes if n is not bed.leader())
+    bed.fault("freeze", victim.number)
+    try:
+        code, account, _ = load([victim.target], "--rate", 200, "--seconds", 1, "--in-flight", 5, "--timeout-ms", 1500)
+    finally:
+        bed.fault("thaw", victim.number)
+    codes = collections.Counter(c for r in account["targets"][victim.target].values() for c, n in r["codes"].items() for _ in range(n))
+    check(code == 1 and account["sent"] == 5 and account["not_sent"] == 195 and codes == {"DEADLINE_EXCEEDED": 5},
+          "what finds no place is not sent, and counted as that", (code, account["sent"], account["not_sent"], codes))
+    check(wait_for(bed.settled, 20), "the cluster recovers")
+
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    code, account, _ = load([nobody], "--rate", 20, "--seconds", 1)
+    check(code == 1 and account["answered"] == account["sent"] == 20 and account["ok"] == 0, "a port that nobody listens on fails the run", (code, account))
+    for words in (["--rate", "0"], ["--profile", "x"], ["--target", "nowhere"], ["--seconds", "-1"], ["--connections", "65"], ["word"], ["--no"]):
+        out = subprocess.run([LOAD, "--target", nobody, *words], capture_output=True, text=True, timeout=10)
+        check(out.returncode == 2 and len(out.stderr.splitlines()) == 1, f"{' '.join(words)} is refused in one line", (out.returncode, out.stderr))
+    out = subprocess.run([LOAD], capture_output=True, text=True, timeout=10)
+    check(out.returncode == 2 and "--target" in out.stderr, "without a target it says so", out.stderr)
+    out = subprocess.run([LOAD, "--help"], capture_output=True, text=True, timeout=10)
+    check(out.returncode == 0 and "--profile NAME" in out.stdout, "--help helps")
+
+
+def main():
+    for name in ("blixard-node", "blixard-agent", "blixard-load"):
+        if not os.access(os.path.join(BUILD, name), os.X_OK):
+            print(f"{BUILD}/{name} is not built")
+            return 77
+    bed = Testbed(BUILD, relay=False)
+    try:
+        if check(wait_for(bed.settled, 30), "three nodes are one cluster", [n.words() for n in bed.nodes]):
+            test_exact(bed)
+            test_seed(bed)
+            test_kill(bed)
+            test_limits(bed)
+    finally:
+        bed.close()
+    return check.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
