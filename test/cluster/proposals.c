@@ -36,12 +36,14 @@ struct attempt {
 	struct proposals *proposals;
 	uint64_t sequence;
 	struct rpc_call *call; /* of the peer; NULL: submitted here */
+	uint64_t from;	       /* that peer */
 };
 
 /* One Forward under way. */
 struct forwarded {
 	struct proposals *proposals;
 	uint64_t sequence;
+	uint64_t leader;
 };
 
 struct proposals *proposals_new(struct raft *raft, const struct self *self)
@@ -142,13 +144,14 @@ static void fail(struct proposals *p, uint64_t sequence, enum verdict why)
 
 /* ---- proposing ------------------------------------------------------------------------------- */
 
-static void answer(struct rpc_call *call, enum verdict verdict)
+static void answer(struct proposals *p, uint64_t from, struct rpc_call *call, enum verdict verdict)
 {
 	Blixard__ForwardReply reply = BLIXARD__FORWARD_REPLY__INIT;
 
-	if (verdict == VERDICT_OK)
+	if (verdict == VERDICT_OK) {
+		transport_count_sent(p->transport, from, &reply.base);
 		rpc_reply(call, &reply.base);
-	else if (verdict == VERDICT_NOT_LEADER)
+	} else if (verdict == VERDICT_NOT_LEADER)
 		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "this node does not lead");
 	else
 		rpc_fail(call, verdict_status(verdict), verdict_text(verdict));
@@ -161,7 +164,7 @@ static void on_attempt(struct raft_apply *apply, int status, void *result)
 
 	(void)result;
 	if (attempt->call)
-		answer(attempt->call, verdict);
+		answer(attempt->proposals, attempt->from, attempt->call, verdict);
 	else if (status)
 		fail(attempt->proposals, attempt->sequence, verdict);
 	free(attempt);
@@ -197,6 +200,9 @@ static void on_forwarded(void *arg, const struct rpc_result *result)
 	/* Success is seen when the entry is applied here. */
 	if (verdict != VERDICT_OK)
 		fail(forwarded->proposals, forwarded->sequence, verdict);
+	else
+		transport_count_received(forwarded->proposals->transport, forwarded->leader,
+					 result->reply);
 	free(forwarded);
 }
 
@@ -213,15 +219,17 @@ static enum verdict forward(struct proposals *p, uint64_t sequence, void *bytes,
 	forwarded = malloc(sizeof(*forwarded));
 	if (!forwarded)
 		return VERDICT_BUSY;
-	*forwarded = (struct forwarded){.proposals = p, .sequence = sequence};
+	*forwarded = (struct forwarded){.proposals = p, .sequence = sequence, .leader = leader};
 	request.cluster = (char *)p->self->cluster;
 	request.from = p->self->node_id;
 	request.command = (ProtobufCBinaryData){.len = len, .data = bytes};
 	int err = transport_call(p->transport, leader, "Forward", &request.base,
 				 &blixard__forward_reply__descriptor, PROPOSAL_TIMEOUT_MS,
 				 on_forwarded, forwarded);
-	if (!err)
+	if (!err) {
+		transport_count_sent(p->transport, leader, &request.base);
 		return VERDICT_OK;
+	}
 	free(forwarded);
 	return err == -ENOTCONN ? VERDICT_NOT_LEADER : VERDICT_BUSY;
 }
@@ -262,7 +270,7 @@ static void on_forward(void *arg, struct rpc_call *call, const ProtobufCMessage 
 {
 	const Blixard__ForwardRequest *request = (const void *)message;
 	struct proposals *p = arg;
-	struct attempt attempt = {.proposals = p, .call = call};
+	struct attempt attempt = {.proposals = p, .call = call, .from = request->from};
 	enum verdict verdict = VERDICT_REFUSED;
 	struct command command;
 
@@ -271,13 +279,14 @@ static void on_forward(void *arg, struct rpc_call *call, const ProtobufCMessage 
 		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "this is another cluster");
 		return;
 	}
+	transport_count_received(p->transport, request->from, message);
 	if (request->command.len <= COMMAND_MAX_BYTES &&
 	    !command_decode(request->command.data, request->command.len, &command))
 		verdict = propose(p, &attempt, request->command.data, request->command.len);
 	else
 		record_peer_fault(FAULT_FRAME);
 	if (verdict != VERDICT_OK)
-		answer(call, verdict);
+		answer(p, request->from, call, verdict);
 }
 
 int proposals_serve(struct proposals *p, struct rpc_server *server)

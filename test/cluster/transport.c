@@ -227,6 +227,31 @@ static bool is_cut(const struct peer *peer)
 	return peer->up && !rpc_channel_is_ready(peer->channel);
 }
 
+/* ---- traffic --------------------------------------------------------------------------------- */
+
+static size_t bytes_of(const ProtobufCMessage *message)
+{
+	return protobuf_c_message_get_packed_size(message) + MESSAGE_HEAD_BYTES;
+}
+
+/* Only of peers: whoever else claims to be a node gets no series of his own. */
+void transport_count_sent(struct transport *t, uint64_t node_id, const ProtobufCMessage *message)
+{
+	const struct peer *peer = find_peer(t, node_id);
+
+	if (peer)
+		record_peer_sent(peer->record, bytes_of(message));
+}
+
+void transport_count_received(struct transport *t, uint64_t node_id,
+			      const ProtobufCMessage *message)
+{
+	const struct peer *peer = find_peer(t, node_id);
+
+	if (peer)
+		record_peer_received(peer->record, bytes_of(message));
+}
+
 /* ---- sending --------------------------------------------------------------------------------- */
 
 static void send_batch(struct transport *t, struct peer *peer);
@@ -240,7 +265,7 @@ static void on_batch_done(void *arg, const struct rpc_result *result)
 
 	if (current && result->code == GRPC_STATUS_OK) {
 		peer->busy = false;
-		record_peer_received(peer->record, MESSAGE_HEAD_BYTES);
+		record_peer_received(peer->record, bytes_of(result->reply));
 		if (batch->measured)
 			record_peer_round_trip(peer->record, record_now_ns() - batch->started_ns);
 		find_alive(t, peer);
@@ -310,8 +335,7 @@ static int call_peer(struct transport *t, struct peer *peer, size_t n,
 	}
 	if (batch->measured)
 		peer->measured_ns = now;
-	record_peer_sent(peer->record,
-			 protobuf_c_message_get_packed_size(&request.base) + MESSAGE_HEAD_BYTES);
+	record_peer_sent(peer->record, bytes_of(&request.base));
 	return 0;
 }
 
@@ -387,11 +411,7 @@ int transport_call(struct transport *t, uint64_t node_id, const char *method,
 		lose_peer(t, peer);
 		return -ENOTCONN;
 	}
-	int err = rpc_channel_call(peer->channel, method, request, reply, timeout_ms, done, arg);
-	if (!err)
-		record_peer_sent(peer->record,
-				 protobuf_c_message_get_packed_size(request) + MESSAGE_HEAD_BYTES);
-	return err;
+	return rpc_channel_call(peer->channel, method, request, reply, timeout_ms, done, arg);
 }
 
 /* ---- housekeeping ---------------------------------------------------------------------------- */
@@ -458,13 +478,9 @@ static void on_raft(void *arg, struct rpc_call *call, const ProtobufCMessage *me
 		refuse(call, FAULT_FRAME, GRPC_STATUS_INVALID_ARGUMENT, "address");
 		return;
 	}
-	if (peer) {
-		record_peer_received(peer->record, protobuf_c_message_get_packed_size(message) +
-							   MESSAGE_HEAD_BYTES);
-		record_peer_sent(peer->record, MESSAGE_HEAD_BYTES);
-		if (!peer->up)
-			dial_soon(peer);
-	}
+	transport_count_received(t, request->from, message);
+	if (peer && !peer->up)
+		dial_soon(peer);
 	for (size_t i = 0; i < request->n_messages; i++) {
 		struct raft_message raft;
 		int err = wire_decode_raft(request->messages[i].data, request->messages[i].len,
@@ -479,6 +495,7 @@ static void on_raft(void *arg, struct rpc_call *call, const ProtobufCMessage *me
 		t->events.raft(t->events.arg, &raft);
 	}
 	Blixard__SendRaftMessageReply reply = BLIXARD__SEND_RAFT_MESSAGE_REPLY__INIT;
+	transport_count_sent(t, request->from, &reply.base);
 	rpc_reply(call, &reply.base);
 }
 

@@ -55,6 +55,12 @@ bool transport_heard(const struct transport *transport, uint64_t node_id, uint64
  * 0: on its way; -ENOTCONN; -EMSGSIZE; -ENOMEM; -ENOBUFS: too much is waiting for this peer. */
 int transport_send_raft(struct transport *transport, const struct raft_message *message);
 
+/* Count messages of other methods as traffic with a peer. As here, it is gRPC's messages that count,
+ * with their heads, and not what HTTP/2 adds. */
+void transport_count_sent(struct transport *transport, uint64_t node_id, const ProtobufCMessage *m);
+void transport_count_received(struct transport *transport, uint64_t node_id,
+			      const ProtobufCMessage *m);
+
 /* Call a method of a peer: see rpc_channel_call(). 0; -ENOTCONN; -ENOMEM. */
 int transport_call(struct transport *transport, uint64_t node_id, const char *method,
 		   const ProtobufCMessage *request, const ProtobufCMessageDescriptor *reply,

@@ -322,6 +322,28 @@ def test_between_nodes(nodes):
     check(not wrong, "every request is timed", wrong)
 
 
+def test_traffic(nodes):
+    """What one node says it sent to another, the other says it received. Both go on meanwhile."""
+    def sent(a, b):
+        return a.of(f'peer_sent_bytes_total{{peer="{b.number}"}}')
+
+    def received(a, b):
+        return b.of(f'peer_received_bytes_total{{peer="{a.number}"}}')
+
+    pairs = [(a, b) for a in nodes for b in nodes if a is not b]
+    begin = {(a, b): (sent(a, b), received(a, b)) for a, b in pairs}
+    for i in range(60):
+        nodes[i % 3].ask("ProposeTask", key=f"traffic{i % 3}", value=bytes(250))
+    wrong = {}
+    for a, b in pairs:
+        under_way = 600  # heartbeats between the looks at both ends
+        out, come = sent(a, b) - begin[a, b][0], received(a, b) - begin[a, b][1]
+        if not -under_way <= out - come <= under_way or not come:
+            wrong[a.number, b.number] = (out, come)
+    check(not wrong, "what one node sent, the other has received", wrong)
+    check(max(sent(a, b) - begin[a, b][0] for a, b in pairs) > 60 * 250, "and it is the entries' bytes and more")
+
+
 def test_without_quorum(leader, others):
     """The others stand still: writes wait, run out of time, are given up, and in the end there is no leader."""
     for n in others:
@@ -403,6 +425,7 @@ def run(nodes):
     test_strange_peers(followers[0])
     check(settled(nodes), "the cluster does not mind")
     test_between_nodes(nodes)
+    test_traffic(nodes)
     test_without_quorum(leader, followers)
     test_leave(nodes)
     check(all(n.process.poll() is None for n in nodes), "every node lives")
