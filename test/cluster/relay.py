@@ -25,12 +25,13 @@ DIAL_TIMEOUT_S = 5
 
 def inode_of(port, peer_port):
     """Of the socket that is bound to `port` and connected to `peer_port` on the loopback."""
-    with open("/proc/net/tcp") as table:
-        next(table)
-        for line in table:
-            fields = line.split()
-            if int(fields[1].split(":")[1], 16) == port and int(fields[2].split(":")[1], 16) == peer_port:
-                return fields[9]
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):  # gRPC's sockets are of both families
+        with open(path) as table:
+            next(table)
+            for line in table:
+                fields = line.split()
+                if int(fields[1].rpartition(":")[2], 16) == port and int(fields[2].rpartition(":")[2], 16) == peer_port:
+                    return fields[9]
     return None
 
 
