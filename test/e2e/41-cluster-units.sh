@@ -55,5 +55,8 @@ for variant in plain sanitized; do
 	run_test vm_local "$variant" "$node"/{vm_local,vm}.c -- "${extra[@]}"
 	run_test load "$variant" "$node"/load/{latency,pace,tally,workload}.c "$out/gen/proto/blixard_cluster.pb-c.c" \
 		-- "${extra[@]}" -I"$out/gen" -Wl,--no-as-needed -lprotobuf-c -lm
+	run_test images "$variant" "$node"/selftest/record_double.c \
+		"$node"/{chunk_digest,chunk_store,chunk_worker,disk,image,image_sends,image_store}.c \
+		"$out/gen/proto/blixard_cluster.pb-c.c" -- "${extra[@]}" -I"$out/gen" -Wl,--no-as-needed -lprotobuf-c -lcrypto
 done
 exit $failed
