@@ -379,6 +379,7 @@ def test_leader_dies(nodes, leader):
     others = {key: pid for key, pid in pids.items() if key[0] in [n.process.pid for n in rest]}
     if not check(mine and len(mine) < len(before), "some VMs are on the leader", (mine, before)):
         return
+    check(leader.of("raft_snapshots_total") > 0, "part of what it knows is in a snapshot by now")
     leader.process.kill()
     leader.process.wait()
     check(wait_for(lambda: not any(key[0] == leader.process.pid for key in processes())), "a node's VMs die with it")
@@ -469,7 +470,7 @@ def main():
     try:
         load_stubs(directory)
         ports = free_ports(3)
-        nodes = [Node(directory, shm, i, ports, "--capacity", f"8:{8 * TIB // MIB}:1024") for i in (1, 2, 3)]
+        nodes = [Node(directory, shm, i, ports, "--capacity", f"8:{8 * TIB // MIB}:1024", "--snapshot-every", "32") for i in (1, 2, 3)]
         run(nodes)
         test_load(directory, shm)
     finally:
