@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# timeout: 120 s
+# timeout: 180 s
 """Goal: an image that one node shares arrives at others whole or not at all, whatever a disk or a peer
 does to it, only what is missing is moved, and /metrics says exactly what happened.
 Method: three nodes with an agent beside each; a client shares images, has them fetched, and reads
@@ -79,13 +79,13 @@ def digests_of(data):
 class Node:
     """A node, its agent, a client of it, and what should be in its cache and its counters."""
 
-    def __init__(self, directory, shm, number, ports):
+    def __init__(self, directory, shm, number, ports, more=()):
         self.number, self.port, self.agent_port = number, ports[number - 1], ports[number + 2]
         self.address = f"127.0.0.1:{self.port}"
         self.data = os.path.join(directory, f"data{number}")
         self.shm, self.log = os.path.join(shm, f"blix{number}"), os.path.join(directory, f"node{number}.log")
         self.command = [NODE, "--id", str(number), "--bind", self.address, "--shm", self.shm, "--data", self.data,
-                        "--image-cache", str(CACHE)]
+                        "--image-cache", str(CACHE), *more]
         if number > 1:
             self.command += ["--join", f"127.0.0.1:{ports[0]}"]
         state = os.path.join(directory, f"agent{number}")
@@ -110,6 +110,13 @@ class Node:
         except OSError:
             return {}
         return {k: float(v) for k, _, v in (line.rpartition(" ") for line in lines if line and line[0] != "#")}
+
+    def end(self):
+        self.channel.close()
+        for process in (self.agent, self.process):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def words(self):
         with open(self.log) as log:
@@ -489,6 +496,30 @@ def test_stop(a, b):
     liar.server.stop(None)
 
 
+def test_load(directory, shm):
+    """The node's own load, which the demo runs: of eight chunks three are new each time."""
+    ports, nodes = free_ports(6), []
+    try:
+        for i in (1, 2):
+            nodes.append(Node(directory, shm, i, ports, ("--load", "20")))
+        moved, spared = "blixard_p2p_chunks_transferred_total", "blixard_p2p_chunks_deduplicated_total"
+        check(wait_for(lambda: all(n.metrics().get(spared, 0) >= 5 for n in nodes), 40), "nodes under load share and fetch images by themselves",
+              [n.words()[-300:] for n in nodes])
+        def tidy(m):
+            return m[moved] >= 8 and (m[moved] - 8) % 3 == 0 and m[spared] % 5 == 0
+
+        check(wait_for(lambda: all(tidy(n.metrics()) for n in nodes), 5), "and move only what has changed",
+              [(n.metrics()[moved], n.metrics()[spared]) for n in nodes])
+        seen = [n.metrics() for n in nodes]
+        check(all(m['blixard_p2p_transfers_failed_total{direction="receive"}'] == 0 for m in seen), "without a failure")
+        for n in nodes:
+            n.process.terminate()
+        check([n.process.wait(timeout=10) for n in nodes] == [0, 0], "and they stop cleanly")
+    finally:
+        for n in nodes:
+            n.end()
+
+
 def run(nodes):
     a, b, c = nodes
     settled = wait_for(lambda: all(n.metrics().get("blixard_cluster_nodes_healthy") == 3 for n in nodes), 30)
@@ -527,13 +558,12 @@ def main():
         ports = free_ports(6)
         nodes = [Node(directory, shm, i, ports) for i in (1, 2, 3)]
         run(nodes)
+        for folder in (directory, shm):
+            os.mkdir(os.path.join(folder, "load"))
+        test_load(os.path.join(directory, "load"), os.path.join(shm, "load"))
     finally:
         for n in nodes:
-            n.channel.close()
-            for process in (n.agent, n.process):
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+            n.end()
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)
     print(f"1..{cases}")
