@@ -24,7 +24,7 @@ struct options {
 	uint32_t load_vms;	      /* that the load keeps, of this node */
 	struct vm_resources capacity; /* for VMs */
 	uint64_t image_cache_bytes;
-	uint32_t snapshot_every;      /* entries */
+	uint32_t snapshot_every; /* entries */
 	enum log_level log_level;
 	bool inspect;
 };
