@@ -20,6 +20,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import state
+
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 10
 
@@ -100,6 +102,7 @@ class Node:
         self.index = index
         self.grpc_port = demo.grpc_port + index - 1
         self.agent_port = self.grpc_port + 1000
+        self.listen_port = self.grpc_port + 2000  # when there is a relay at grpc_port
         self.shm = f"{demo.shm_prefix}{index}"
         self.url = f"http://127.0.0.1:{self.agent_port}"
         self.node = self.agent = None
@@ -148,6 +151,7 @@ class Demo:
         self.grpc_port = setting("DEMO_GRPC_PORT", 7001)
         self.prometheus_port = setting("DEMO_PROMETHEUS_PORT", 9090)
         self.seconds = setting("DEMO_SECONDS", 0)
+        self.state_file = os.environ.get("DEMO_STATE", "")
         self.shm_prefix = os.environ.get("DEMO_SHM_PREFIX", "/dev/shm/blix")
         self.programs = []
         self.dir = tempfile.mkdtemp(prefix="blixard-demo-")
@@ -159,6 +163,8 @@ class Demo:
         wanted = [(n.grpc_port, "DEMO_GRPC_PORT") for n in self.nodes]
         wanted += [(n.agent_port, "DEMO_GRPC_PORT (agents listen 1000 above it)") for n in self.nodes]
         wanted += [(self.prometheus_port, "DEMO_PROMETHEUS_PORT")]
+        if self.state_file:
+            wanted += [(n.listen_port, "DEMO_GRPC_PORT (nodes behind the relay listen 2000 above it)") for n in self.nodes]
         for port, variable in wanted:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -179,13 +185,40 @@ class Demo:
         self.programs.append(program)
         return program
 
-    def start_node(self, node):
-        command = [f"{self.build}/blixard-node", "--id", str(node.index),
+    def command_of(self, node):
+        command = [os.path.abspath(f"{self.build}/blixard-node"), "--id", str(node.index),
                    "--bind", f"127.0.0.1:{node.grpc_port}", "--shm", node.shm,
                    "--data", os.path.join(self.dir, f"data{node.index}"), "--load", "100"]
+        if self.state_file:
+            command += ["--listen", f"127.0.0.1:{node.listen_port}"]
         if node.index > 1:
             command += ["--join", f"127.0.0.1:{self.grpc_port}"]
-        node.node = self.start(f"node{node.index}", command)
+        return command
+
+    def start_node(self, node):
+        node.node = self.start(f"node{node.index}", self.command_of(node))
+
+    # ---- what `fault` needs to know, and a relay that can part the nodes ----------------------------
+    def start_relay(self):
+        s = state.new(self.dir)
+        s["relay"] = {"pid": 0, "control": os.path.join(self.dir, "relay.sock")}
+        s["nodes"] = [{"id": n.index, "pid": 0, "agent_pid": 0, "port": n.grpc_port, "listen_port": n.listen_port,
+                       "agent_port": n.agent_port, "shm": n.shm, "data": os.path.join(self.dir, f"data{n.index}"),
+                       "log": os.path.join(self.dir, f"node{n.index}.log"), "command": self.command_of(n)}
+                      for n in self.nodes]
+        state.write(self.state_file, s)
+        relay = self.start("relay", [sys.executable, os.path.join(os.path.dirname(__file__), "relay.py"), self.state_file])
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not os.path.exists(s["relay"]["control"]):
+            if not relay.alive() or time.monotonic() > deadline:
+                raise DemoError(f"the relay does not start:\n{relay.last_lines()}")
+            time.sleep(0.05)
+
+    def write_pids(self):
+        with state.changing(self.state_file) as s:
+            s["relay"]["pid"] = next(p.process.pid for p in self.programs if p.name == "relay")
+            for node, entry in zip(self.nodes, s["nodes"]):
+                entry["pid"], entry["agent_pid"] = node.node.process.pid, node.agent.process.pid
 
     def start_agent(self, node):
         state = os.path.join(self.dir, f"agent{node.index}")
@@ -239,6 +272,8 @@ class Demo:
             print(f"  node {node.index}       {node.url}/   /metrics /health /status.json"
                   f"   file {node.shm}   pid {node.node.process.pid}")
         print(f"  logs         {self.dir}/*.log")
+        if self.state_file:
+            print(f"  faults       test/cluster/fault --state {self.state_file} --help")
         print("  try          kill -9 one of the pids, and watch its page and the others\n")
 
     def watch(self):
@@ -262,6 +297,11 @@ class Demo:
 
     # ---- after --------------------------------------------------------------------------------
     def clean_up(self, keep_logs):
+        if self.state_file and os.path.exists(self.state_file):
+            state.clean_up(state.read(self.state_file))  # nodes that `fault` has started are nobody's children
+            for name in (self.state_file, self.state_file + ".lock"):
+                if os.path.exists(name):
+                    os.unlink(name)
         deadline = time.monotonic() + STOP_DEADLINE_S
         for program in reversed(self.programs):
             if program.alive():
@@ -282,10 +322,14 @@ class Demo:
         self.check_files()
         self.check_ports()
         print("starting three nodes, three agents and Prometheus ...")
+        if self.state_file:
+            self.start_relay()
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
             self.start_agent(node)
+        if self.state_file:
+            self.write_pids()
         self.start_prometheus()
         self.wait_until_answering()
         self.print_urls()

@@ -93,7 +93,7 @@ class Testbed:
     """`extra`: further arguments of every node. Without `relay` clients dial the nodes themselves."""
 
     def __init__(self, build, n=3, extra=(), relay=True, agent_extra=()):
-        self.build, self.agents, self.children = build, [], []
+        self.build, self.children = os.path.abspath(build), []
         self.dir = tempfile.mkdtemp(prefix="blix-testbed-")
         self.shm = tempfile.mkdtemp(prefix="blix-testbed-", dir="/dev/shm")
         self.file = os.path.join(self.dir, "state.json")
