@@ -292,15 +292,22 @@ def test_demo(bed):
         return
     path, shm = os.path.join(bed.dir, "demo.json"), os.path.join(bed.shm, "demo")
     env = dict(os.environ, DEMO_STATE=path, DEMO_GRPC_PORT=str(free_base()), DEMO_PROMETHEUS_PORT=str(free_ports(1)[0]), DEMO_SHM_PREFIX=shm)
-    with open(os.path.join(bed.dir, "demo.out"), "w+") as out:
+    pids = []
+    with open(os.path.join(bed.dir, "demo.out"), "w") as out:
         demo = subprocess.Popen([sys.executable, os.path.join(HERE, "demo.py"), "--build", BUILD], stdout=out, stderr=out, env=env)
+
+        def words():
+            with open(out.name) as said:
+                return said.read()
 
         def fault(*words):
             done = subprocess.run([os.path.join(HERE, "fault"), *words], capture_output=True, text=True, timeout=30, env=env)
             return done.stdout + done.stderr
 
         try:
-            check(wait_for(lambda: os.path.exists(path) and fault("status").count("healthy members 3") == 3, 40), "the demo with DEMO_STATE is healthy")
+            if not check(wait_for(lambda: f"fault --state {path}" in words() and fault("status").count("healthy members 3") == 3, 40),
+                         "the demo with DEMO_STATE is healthy", words()):
+                return
             fault("kill", "2")
             check(wait_for(lambda: fault("status").count("healthy members 2") == 2, 10), "a fault shows in its status", fault("status"))
             fault("start", "2")
@@ -309,9 +316,8 @@ def test_demo(bed):
         finally:
             demo.terminate()
             code = demo.wait(30)
-        out.seek(0)
         check(code == 0 and not any(state.is_running(p) for p in pids) and not os.path.exists(path), "the demo leaves nothing behind",
-              (code, out.read()[-500:]))
+              (code, words()[-500:]))
 
 
 def main():
