@@ -54,6 +54,11 @@ asan:
 asan-run: test-programs
 	$(Q)LSAN_OPTIONS=suppressions=test/support/lsan.supp:print_suppressions=0 $(RUN) $(UNIT_BIN) $(CORRUPT) $(TORTURE) $(E2E)
 
+# The reference cluster under SOAK_RATE operations a second for S seconds (make soak S=600).
+.PHONY: soak
+soak: all
+	$(Q)/usr/bin/python3 test/cluster/soak.py --build $(B) --seconds $(S)
+
 .PHONY: torture
 torture: test-programs
 	$(Q)for t in $(TORTURE); do echo "== $$t"; $$t $(S) || exit 1; done
