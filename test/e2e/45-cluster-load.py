@@ -20,6 +20,8 @@ from testbed import Checks, Metrics, Testbed, free_ports, wait_for  # noqa: E402
 BUILD = os.environ.get("B", "build")
 LOAD = os.path.join(BUILD, "blixard-load")
 FAILING = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
+# Nodes call it on each other, too: it is compared for all of them together.
+SHARED_METHOD = "GetVmImage"
 RATE, SECONDS = 300, 10
 VM_OPS = {"create": ("CreateVm",), "start": ("CreateVm", "StartVm"), "stop": ("StopVm",), "delete": ("DeleteVm",)}
 
@@ -58,6 +60,7 @@ def by_client(rows):
 
 
 def differences(after, before, rows):
+    rows = {m: r for m, r in rows.items() if m != SHARED_METHOD}
     server, client = counted(after, before, rows), by_client(rows)
     return {str(k): f"client {c[k]}, node {s[k]}" for s, c in zip(server, client) for k in set(s) | set(c) if s[k] != c[k]}
 
@@ -92,13 +95,22 @@ def test_exact(bed):
     for node, b in zip(bed.nodes, before):
         agrees(node, b, targets[node.target], f"node {node.number} has counted exactly that, by method and code")
 
-    now = [n.metrics() for n in bed.nodes]
-    all_of_them = sum((counted(a, b, methods)[0] for a, b in zip(now, before)), collections.Counter())
-    check(all_of_them == collections.Counter({m: r["sent"] for m, r in methods.items()}), "together the nodes have counted all of it",
-          all_of_them)
-    timed = {m: sum(a.of(k) - b.of(k) for a, b in zip(now, before) for k in [f'grpc_request_duration_seconds_count{{method="{m}"}}'])
-             for m in methods}
-    check(timed == {m: r["sent"] for m, r in methods.items()}, "and timed all of it", timed)
+    def totals():
+        """What the nodes have counted together, and what they have been sent, by clients and by each other."""
+        now = [n.metrics() for n in bed.nodes]
+        called = sum(a.total("grpc_client_requests_total", method=SHARED_METHOD) - b.total("grpc_client_requests_total", method=SHARED_METHOD)
+                     for a, b in zip(now, before))
+        sent = collections.Counter({m: r["sent"] for m, r in methods.items()})
+        sent[SHARED_METHOD] += int(called)
+        timed = {m: sum(a.total("grpc_request_duration_seconds_count", method=m) - b.total("grpc_request_duration_seconds_count", method=m)
+                        for a, b in zip(now, before)) for m in methods}
+        return sum((counted(a, b, methods)[0] for a, b in zip(now, before)), collections.Counter()), sent, timed, called
+
+    wait_for(lambda: totals()[0] == totals()[1], 5)
+    all_of_them, sent, timed, called = totals()
+    check(all_of_them == sent, "together the nodes have counted all of it", (all_of_them, sent))
+    check(called > 0, "and nodes have fetched images from each other", called)
+    check(timed == sent, "and timed all of it", timed)
 
     def grown(family, **labels):
         return sum(n.metrics().total(family, **labels) - b.total(family, **labels) for n, b in zip(bed.nodes, before))
@@ -110,6 +122,8 @@ def test_exact(bed):
     for op in ("create", "delete"):
         check(grown(f"vm_{op}_total") == ok_of(account, *VM_OPS[op]) > 0 == grown(f"vm_{op}_failed_total"),
               f"as many VMs were {op}d as orders were acknowledged", (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
+    sent, received = (grown("p2p_transferred_bytes_total", direction=d) for d in ("send", "receive"))
+    check(sent == received >= 300 << 10, "the bytes of images that were sent have been received", (sent, received))
     for op in ("start", "stop"):  # an order can overtake the one before
         check(0 < grown(f"vm_{op}_total") <= ok_of(account, *VM_OPS[op]), f"no more VMs were told to {op} than that",
               (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
@@ -145,6 +159,8 @@ def test_kill(bed):
     check(sum(first.values()) > 100 and sum(second.values()) > 10, "both lives of the victim have counted", (first, second))
     wrong = {}
     for m, row in rows.items():
+        if m == SHARED_METHOD:
+            continue
         # What the server has surely sent; UNAVAILABLE may be the client's own word for a lost connection.
         answered = sum(n for code, n in row["codes"].items() if code != "UNAVAILABLE")
         both = first[m] + second[m]

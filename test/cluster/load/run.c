@@ -76,7 +76,8 @@ static void on_done(void *arg, const struct rpc_result *result)
 
 	tally_ended(run->tally, pending->target, pending->method, result->code,
 		    now_ns - pending->due_ns);
-	workload_ordered(&run->workload, pending->vm, pending->method, result->code, now_ns);
+	workload_ordered(&run->workload, pending->vm, pending->method, result->code,
+			 now_ns - run->started_ns);
 	free(pending);
 	run->in_flight--;
 	if (run->ended && !run->in_flight)
@@ -119,7 +120,7 @@ static void do_next(struct run *run)
 {
 	struct operation op;
 
-	workload_next(&run->workload, record_now_ns(), &op);
+	workload_next(&run->workload, run->due_ns, &op);
 	send_or_count(run, &op, run->started_ns + run->due_ns);
 }
 
@@ -245,8 +246,9 @@ int run_load(const struct options *options,
 	run = (struct run){.options = options,
 			   .tally = tally,
 			   .progress = progress,
-			   .workload = workload_of(options->seed, options->n_targets, options->vms),
 			   .pace = pace_of(options->profile, options->per_second, options->seed)};
+	workload_init(&run.workload, options->seed, options->targets, options->n_targets,
+		      options->vms);
 	run.base = new_base();
 	int err = run.base ? rpc_queue_open(run.base, &run.queue) : -ENOMEM;
 	if (!err)

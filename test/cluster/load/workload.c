@@ -3,12 +3,16 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Few enough that keys and tasks of many runs with different seeds fit into a node's table. */
 enum { KEYS = 500, TASKS = 500, DELETE_PERCENT = 10 };
 
 /* VMs are processes: however high the rate, each is ordered about at a person's pace. */
 enum { VM_ORDER_EVERY_MS = 1000, STOP_PERCENT = 70, START_PERCENT = 60 };
+
+/* A node moves few images at a time. */
+enum { IMAGE_EVERY_MS = 500 };
 
 static const struct method_info methods[METHODS] = {
 	[METHOD_PROPOSE_TASK] = {"ProposeTask", 40, &blixard__propose_task_reply__descriptor},
@@ -32,6 +36,12 @@ static const struct method_info methods[METHODS] = {
 	[METHOD_GET_CLUSTER_RESOURCE_SUMMARY] =
 		{"GetClusterResourceSummary", 5,
 		 &blixard__get_cluster_resource_summary_reply__descriptor},
+	[METHOD_SHARE_VM_IMAGE] = {"ShareVmImage", 0, &blixard__share_vm_image_reply__descriptor},
+	[METHOD_GET_VM_IMAGE] = {"GetVmImage", 0, &blixard__get_vm_image_reply__descriptor},
+	[METHOD_LIST_P2P_IMAGES] = {"ListP2pImages", 5,
+				    &blixard__list_p2p_images_reply__descriptor},
+	/* Now and then one of these becomes one of the two that move an image. */
+	[METHOD_GET_P2P_STATUS] = {"GetP2pStatus", 5, &blixard__get_p2p_status_reply__descriptor},
 };
 
 const struct method_info *workload_method(enum method method)
@@ -39,17 +49,22 @@ const struct method_info *workload_method(enum method method)
 	return &methods[method];
 }
 
-struct workload workload_of(uint64_t seed, unsigned n_targets, unsigned n_vms)
+void workload_init(struct workload *w, uint64_t seed, const char (*targets)[ADDRESS_MAX + 1],
+		   unsigned n_targets, unsigned n_vms)
 {
-	struct workload workload = {.seed = seed,
-				    .n_targets = n_targets,
-				    .n_vms = n_vms,
-				    .dice = dice_of(seed),
-				    .vm_dice = dice_of(seed + 1)};
+	struct dice bytes = dice_of(seed + 2);
 
+	memset(w, 0, sizeof(*w));
+	w->seed = seed;
+	w->targets = targets;
+	w->n_targets = n_targets;
+	w->n_vms = n_vms;
+	w->dice = dice_of(seed);
+	w->vm_dice = dice_of(seed + 1);
 	for (unsigned i = 0; i < METHODS; i++)
-		workload.weights += methods[i].weight;
-	return workload;
+		w->weights += methods[i].weight;
+	for (size_t i = 0; i < sizeof(w->image); i++)
+		w->image[i] = (uint8_t)dice_throw(&bytes, 256);
 }
 
 static enum method next_method(struct workload *w)
@@ -170,12 +185,12 @@ static void order_vm(struct workload *w, struct operation *op, enum method metho
 }
 
 /* An order, when one is due for the VM that was thrown; otherwise a look at it. */
-static void attend_to_vm(struct workload *w, struct operation *op, uint64_t now_ns)
+static void attend_to_vm(struct workload *w, struct operation *op, uint64_t due_ns)
 {
 	unsigned vm = dice_throw(&w->dice, w->n_vms ? w->n_vms : 1);
 	bool order = dice_throw(&w->dice, 2);
 
-	if (order && w->n_vms && !w->vms[vm].ordered && now_ns >= w->vms[vm].next_order_ns) {
+	if (order && w->n_vms && !w->vms[vm].ordered && due_ns >= w->vms[vm].next_order_ns) {
 		order_vm(w, op, next_order(w, &w->vms[vm]), vm);
 		return;
 	}
@@ -198,14 +213,14 @@ void workload_ordered(struct workload *w, int number, enum method method, grpc_s
 	struct load_vm *vm = &w->vms[number];
 	vm->ordered = false;
 	vm->next_order_ns = now_ns + VM_ORDER_EVERY_MS * 1000000ull;
-	if (code == GRPC_STATUS_OK && method == METHOD_STOP_VM)
+	bool done = code == GRPC_STATUS_OK;
+	bool gone = code == GRPC_STATUS_NOT_FOUND || code == GRPC_STATUS_FAILED_PRECONDITION;
+	if (gone || (done && method == METHOD_DELETE_VM))
+		vm->state = LOAD_VM_NONE; /* or on its way out */
+	else if (done && method == METHOD_STOP_VM)
 		vm->state = LOAD_VM_STOPPED;
-	else if (code == GRPC_STATUS_OK && method == METHOD_DELETE_VM)
-		vm->state = LOAD_VM_NONE;
-	else if (code == GRPC_STATUS_OK || code == GRPC_STATUS_ALREADY_EXISTS)
+	else if (done || code == GRPC_STATUS_ALREADY_EXISTS)
 		vm->state = LOAD_VM_RUNNING;
-	else if (code == GRPC_STATUS_NOT_FOUND || code == GRPC_STATUS_FAILED_PRECONDITION)
-		vm->state = LOAD_VM_NONE; /* it is gone, or being deleted */
 }
 
 bool workload_clean_up(struct workload *w, struct operation *op)
@@ -221,6 +236,44 @@ bool workload_clean_up(struct workload *w, struct operation *op)
 	return false;
 }
 
+/* ---- images ---------------------------------------------------------------------------------- */
+
+/* Shared at one node, and then fetched from there by the next one: the two take turns. Of an image
+ * that is shared again, the first chunk is as it was. */
+static void move_image(struct workload *w, struct operation *op)
+{
+	unsigned turn = w->images / 2;
+	unsigned giver = turn % w->n_targets;
+
+	snprintf(op->name, sizeof(op->name), "load-%" PRIu64 "-%u", w->seed, turn % LOAD_IMAGES);
+	if (w->images++ % 2 == 0) {
+		op->method = METHOD_SHARE_VM_IMAGE;
+		op->target = giver;
+		memcpy(w->image + sizeof(w->image) - sizeof(turn), &turn, sizeof(turn));
+		blixard__share_vm_image_request__init(&op->request.share_vm_image);
+		op->request.share_vm_image.name = op->name;
+		op->request.share_vm_image.data =
+			(ProtobufCBinaryData){.len = sizeof(w->image), .data = w->image};
+		return;
+	}
+	op->method = METHOD_GET_VM_IMAGE;
+	op->target = (giver + 1) % w->n_targets;
+	blixard__get_vm_image_request__init(&op->request.get_vm_image);
+	op->request.get_vm_image.name = op->name;
+	if (op->target != giver)
+		op->request.get_vm_image.peer = (char *)w->targets[giver];
+}
+
+static void attend_to_images(struct workload *w, struct operation *op, uint64_t due_ns)
+{
+	if (due_ns >= w->next_image_ns) {
+		w->next_image_ns = due_ns + IMAGE_EVERY_MS * 1000000ull;
+		move_image(w, op);
+		return;
+	}
+	blixard__get_p2p_status_request__init(&op->request.get_p2p_status);
+}
+
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 static void ask_for_state(struct operation *op)
@@ -231,6 +284,9 @@ static void ask_for_state(struct operation *op)
 		break;
 	case METHOD_GET_RAFT_STATUS:
 		blixard__get_raft_status_request__init(&op->request.get_raft_status);
+		break;
+	case METHOD_LIST_P2P_IMAGES:
+		blixard__list_p2p_images_request__init(&op->request.list_p2p_images);
 		break;
 	case METHOD_LIST_VMS:
 		blixard__list_vms_request__init(&op->request.list_vms);
@@ -249,7 +305,7 @@ static void ask_for_state(struct operation *op)
 	}
 }
 
-void workload_next(struct workload *w, uint64_t now_ns, struct operation *op)
+void workload_next(struct workload *w, uint64_t due_ns, struct operation *op)
 {
 	op->method = next_method(w);
 	op->target = dice_throw(&w->dice, w->n_targets);
@@ -265,7 +321,10 @@ void workload_next(struct workload *w, uint64_t now_ns, struct operation *op)
 		get_task_status(w, op);
 		break;
 	case METHOD_GET_VM_STATUS:
-		attend_to_vm(w, op, now_ns);
+		attend_to_vm(w, op, due_ns);
+		break;
+	case METHOD_GET_P2P_STATUS:
+		attend_to_images(w, op, due_ns);
 		break;
 	default:
 		ask_for_state(op);

@@ -1,16 +1,25 @@
-/* workload.h - which operation comes next: a seeded mix of what clients of a cluster do. The seed
- * alone decides method, target and arguments, but for VMs: an order waits until the last one of the
- * same VM has been answered, and a look at the VM takes its place. One thread. */
+/* workload.h - which operation comes next: a seeded mix of what clients of a cluster do. The seed and
+ * the times at which operations are due decide method, target and arguments, but for VMs: an order
+ * waits until the last one of the same VM has been answered, and a look at the VM takes its place.
+ * Times are since the start. One thread. */
 #ifndef LOAD_WORKLOAD_H
 #define LOAD_WORKLOAD_H
 
 #include "pace.h"
 #include "proto/blixard_cluster.pb-c.h"
+#include "test/cluster/limits.h"
 
 #include <grpc/status.h>
 #include <stdbool.h>
 
-enum { TARGETS_MAX = 16, LOAD_VMS_MAX = 64, WORKLOAD_NAME_MAX = 48, WORKLOAD_VALUE_MAX = 128 };
+enum {
+	TARGETS_MAX = 16,
+	LOAD_VMS_MAX = 64,
+	LOAD_IMAGES = 4,
+	LOAD_IMAGE_BYTES = 300 << 10,
+	WORKLOAD_NAME_MAX = 48,
+	WORKLOAD_VALUE_MAX = 128
+};
 
 enum method {
 	METHOD_PROPOSE_TASK,
@@ -27,6 +36,10 @@ enum method {
 	METHOD_LIST_VMS,
 	METHOD_SCHEDULE_VM_PLACEMENT,
 	METHOD_GET_CLUSTER_RESOURCE_SUMMARY,
+	METHOD_SHARE_VM_IMAGE,
+	METHOD_GET_VM_IMAGE,
+	METHOD_LIST_P2P_IMAGES,
+	METHOD_GET_P2P_STATUS,
 	METHODS,
 };
 
@@ -47,12 +60,16 @@ struct load_vm {
 
 struct workload {
 	uint64_t seed;
+	const char (*targets)[ADDRESS_MAX + 1];
 	unsigned n_targets;
 	unsigned n_vms;
 	struct load_vm vms[LOAD_VMS_MAX];
 	struct dice dice;
-	struct dice vm_dice; /* of orders: how many there are is a matter of time */
-	unsigned weights;    /* sum of all */
+	struct dice vm_dice;	/* of orders: how many there are is a matter of time */
+	unsigned weights;	/* sum of all */
+	uint64_t next_image_ns; /* when one may be moved again */
+	unsigned images;	/* orders to move one so far */
+	uint8_t image[LOAD_IMAGE_BYTES];
 };
 
 struct operation {
@@ -77,15 +94,22 @@ struct operation {
 		Blixard__ListVmsRequest list_vms;
 		Blixard__ScheduleVmPlacementRequest schedule_vm_placement;
 		Blixard__GetClusterResourceSummaryRequest get_cluster_resource_summary;
+		Blixard__ShareVmImageRequest share_vm_image;
+		Blixard__GetVmImageRequest get_vm_image;
+		Blixard__ListP2pImagesRequest list_p2p_images;
+		Blixard__GetP2pStatusRequest get_p2p_status;
 	} request;
 	Blixard__VmRequest vm_request;
 	Blixard__VmResources needs;
 };
 
-struct workload workload_of(uint64_t seed, unsigned n_targets, unsigned n_vms);
+/* `targets` are borrowed: a node is told to get images from another one. */
+void workload_init(struct workload *workload, uint64_t seed, const char (*targets)[ADDRESS_MAX + 1],
+		   unsigned n_targets, unsigned n_vms);
 
-/* `ret_operation` points into itself: it is to be used where it is. */
-void workload_next(struct workload *workload, uint64_t now_ns, struct operation *ret_operation);
+/* `ret_operation` points into itself and the workload: it is to be used where it is, before the next
+ * one is made. */
+void workload_next(struct workload *workload, uint64_t due_ns, struct operation *ret_operation);
 
 /* The deletion of a VM that the workload has left behind; false: there is none. */
 bool workload_clean_up(struct workload *workload, struct operation *ret_operation);

@@ -13,6 +13,7 @@
 
 enum { VALUES = 20000 };
 
+static const char targets[3][ADDRESS_MAX + 1] = {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"};
 static struct latency one, two;
 static uint64_t values[VALUES];
 
@@ -74,11 +75,13 @@ static void test_pace(void)
 
 static void test_seed(void)
 {
-	struct workload a = workload_of(5, 3, 4), b = workload_of(5, 3, 4),
-			c = workload_of(6, 3, 4);
+	static struct workload a, b, c;
 	static struct operation x, y, z;
 	unsigned methods[METHODS] = {0}, same = 0, other = 0;
 
+	workload_init(&a, 5, targets, 3, 4);
+	workload_init(&b, 5, targets, 3, 4);
+	workload_init(&c, 6, targets, 3, 4);
 	for (unsigned i = 0; i < VALUES; i++) {
 		workload_next(&a, i, &x);
 		workload_next(&b, i, &y);
@@ -101,12 +104,13 @@ static void test_seed(void)
 
 static void test_vms(void)
 {
-	struct workload w = workload_of(1, 1, 2);
+	static struct workload w;
 	static struct operation op;
 	uint64_t now_ns = 0;
 	unsigned orders = 0, wrong = 0;
 	bool up[2] = {false}, there[2] = {false};
 
+	workload_init(&w, 1, targets, 1, 2);
 	for (unsigned i = 0; i < VALUES; i++, now_ns += 10000000) {
 		workload_next(&w, now_ns, &op);
 		if (op.vm < 0)
@@ -127,6 +131,36 @@ static void test_vms(void)
 	tap(deleted == left, "what is left is deleted at the end");
 	workload_ordered(&w, 0, METHOD_START_VM, GRPC_STATUS_NOT_FOUND, now_ns);
 	tap(w.vms[0].state == LOAD_VM_NONE, "a VM that is gone is created anew");
+}
+
+static void test_images(void)
+{
+	static struct workload w;
+	static struct operation op;
+	unsigned shared = 0, fetched = 0, wrong = 0, giver = 0;
+	uint64_t now_ns = 0;
+
+	workload_init(&w, 1, targets, 3, 0);
+	for (unsigned i = 0; i < VALUES; i++, now_ns += 5000000) {
+		workload_next(&w, now_ns, &op);
+		if (op.method == METHOD_SHARE_VM_IMAGE) {
+			shared++;
+			giver = op.target;
+		} else if (op.method == METHOD_GET_VM_IMAGE) {
+			fetched++;
+			wrong += op.target == giver ||
+				 strcmp(op.request.get_vm_image.peer, targets[giver]) != 0;
+		}
+	}
+	tap(shared > 50 && shared <= 101 && shared - fetched <= 1 && !wrong,
+	    "images are shared and then fetched from there, about twice a second");
+	workload_init(&w, 1, targets, 1, 0);
+	wrong = 0;
+	for (unsigned i = 0; i < VALUES; i++, now_ns += 5000000) {
+		workload_next(&w, now_ns, &op);
+		wrong += op.method == METHOD_GET_VM_IMAGE && op.request.get_vm_image.peer[0];
+	}
+	tap(!wrong, "one node alone is not told to fetch from itself");
 }
 
 static void test_tally(void)
@@ -152,6 +186,7 @@ int main(void)
 	test_pace();
 	test_seed();
 	test_vms();
+	test_images();
 	test_tally();
 	return tap_done();
 }
