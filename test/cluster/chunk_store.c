@@ -278,7 +278,7 @@ static int load(struct chunk_store *store)
 		if (fd >= 0)
 			close(fd);
 	}
-	size_t n = err ? 0 : scan(store, stream, found);
+	size_t n = err || !stream ? 0 : scan(store, stream, found);
 	if (n)
 		qsort(found, n, sizeof(*found), by_age);
 	for (size_t i = 0; i < n && !err; i++)

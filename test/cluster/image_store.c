@@ -378,7 +378,7 @@ static int load(struct image_store *store)
 int image_store_open(int dir, uint64_t max_bytes, struct image_store **ret_store)
 {
 	struct image_store *store = calloc(1, sizeof(*store));
-	int chunks;
+	int chunks = -1;
 
 	if (!store)
 		return -ENOMEM;
