@@ -336,6 +336,9 @@ def main():
                      test_slow_disk, test_vms, test_capacity, test_chunk, test_full_disk, test_failing_disk, test_undo, test_words,
                      test_demo):
             started = time.monotonic()
+            if not wait_for(bed.settled, 20):
+                check(False, f"{test.__name__} begins with a healthy cluster", [n.words(300) for n in bed.nodes])
+                break
             test(bed)
             print(f"# {test.__name__} {time.monotonic() - started:.1f} s", flush=True)
         check(load.poll() is None, "the load has outlived it all")
