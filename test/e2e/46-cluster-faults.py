@@ -5,6 +5,7 @@ and its undo brings the cluster back to health.
 Method: three nodes behind a relay under a small load; one fault after another, each with the series
 that must show it, then the undo and a wait until all nodes are healthy in everybody's eyes."""
 
+import hashlib
 import importlib
 import os
 import signal
@@ -240,7 +241,7 @@ def test_chunk(bed):
     data = os.urandom(200000)
     give.ShareVmImage(pb.ShareVmImageRequest(name="fault", data=data), timeout=20)
     before = sum(n.of("p2p_verifications_failed_total") for n in bed.nodes)
-    if breaks(bed, "corrupt a chunk of an image", "corrupt-chunk", giver.number):
+    if breaks(bed, "corrupt a chunk of an image", "corrupt-chunk", giver.number, hashlib.sha256(data).hexdigest()):
         code = fetch()
         check(code not in ("OK", "INTERNAL"), "an image with a corrupt chunk is not taken", code)
         check(wait_for(lambda: sum(n.of("p2p_verifications_failed_total") for n in bed.nodes) > before, 5), "and a failed verification is counted")
@@ -261,7 +262,8 @@ def test_undo(bed):
 
 
 def test_words(bed):
-    for words in (["explode", "1"], ["kill"], ["kill", "9"], ["kill", "1", "2"], ["slow-net", "1", "-5"], ["slow-net", "1"], ["lose-quorum", "1"]):
+    for words in (["explode", "1"], ["kill"], ["kill", "9"], ["kill", "1", "2"], ["slow-net", "1", "-5"], ["slow-net", "1"], ["lose-quorum", "1"],
+                  ["corrupt-chunk", "1", "../x"]):
         code, said = bed.fault(*words)
         check(code == 2 and said.startswith("fault: ") and len(said.splitlines()) == 1, f"{' '.join(words)} is refused in one line", (code, said))
     s = bed.state()
