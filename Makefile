@@ -53,7 +53,7 @@ HOOKS_LIBS := -lpthread
 NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lcrypto -lprotobuf-c -lpthread
 
 # ---- programs -----------------------------------------------------------------------------------
-PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 $(B)/blixard-hooks.pc \
+PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 \
             $(if $(wildcard agent/main.c),$(B)/blixard-agent) $(if $(NODE_SRC),$(B)/blixard-node $(B)/blixard-load)
 
 .PHONY: all
@@ -66,9 +66,6 @@ $(B)/libblixard-hooks.so.0: $(HOOKS_OBJ) node-hooks/hooks.map
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -shared -Wl,-soname,libblixard-hooks.so.0 -Wl,-z,nodelete \
 		-Wl,--version-script=node-hooks/hooks.map -o $@ $(filter %.o,$^) $(HOOKS_LIBS) && \
 		ln -sf libblixard-hooks.so.0 $(B)/libblixard-hooks.so
-
-$(B)/blixard-hooks.pc: node-hooks/blixard-hooks.pc.in Makefile
-	$(call say,GEN,$@)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
 $(B)/blixard-agent: $(B)/obj/agent/main.o $(AGENT_OBJ)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(AGENT_LIBS)
@@ -145,7 +142,9 @@ install: all $(B)/include/blixard_hooks.h
 	$(Q)install -Dm644 $(B)/libblixard-hooks.a $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.a
 	$(Q)install -Dm755 $(B)/libblixard-hooks.so.0 $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.so.0
 	$(Q)ln -sf libblixard-hooks.so.0 $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.so
-	$(Q)install -Dm644 $(B)/blixard-hooks.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/blixard-hooks.pc
+	$(Q)install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' node-hooks/blixard-hooks.pc.in \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/blixard-hooks.pc
 
 uninstall:
 	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/blixard-agent include/blixard_hooks.h \

@@ -74,6 +74,7 @@ static bool options_valid(const struct blix_format_options *o)
 	       in_range(o->ring_bytes, BLIX_RING_BYTES_MIN, BLIX_RING_BYTES_MAX) &&
 	       (o->ring_bytes & (o->ring_bytes - 1)) == 0 &&
 	       in_range(o->cells, CELLS_MIN, BLIX_CAP_CELLS) &&
+	       (uint64_t)o->lanes * o->cells <= BLIX_CAP_ALL_CELLS &&
 	       in_range(o->slots, 1, BLIX_CAP_SLOTS) &&
 	       in_range(o->strings_bytes, STRING_ALIGN, BLIX_CAP_STRINGS_BYTES) &&
 	       in_range(o->metrics, 1, BLIX_CAP_METRICS) &&

@@ -97,6 +97,7 @@ enum {
 	BLIX_CAP_TOC = 64,
 	BLIX_CAP_LANES = 1024,
 	BLIX_CAP_CELLS = 65536,
+	BLIX_CAP_ALL_CELLS = 16 << 20, /* lanes x cells: what a reader adds up for one scrape */
 	BLIX_CAP_STRINGS_BYTES = 16 << 20,
 	BLIX_CAP_METRICS = 8192,
 	BLIX_CAP_SERIES = 65536,

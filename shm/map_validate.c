@@ -290,7 +290,8 @@ static int check_lane(const struct judge *j, const struct blix_lane_geometry *g)
 	};
 	const size_t n = sizeof(parts) / sizeof(parts[0]);
 
-	if (g->n_cells == 0 || g->n_cells > BLIX_CAP_CELLS || g->n_slots > BLIX_CAP_SLOTS)
+	if (g->n_cells == 0 || g->n_cells > BLIX_CAP_CELLS || g->n_slots > BLIX_CAP_SLOTS ||
+	    (uint64_t)g->n_cells * t->count > BLIX_CAP_ALL_CELLS)
 		return malformed_section(j, t->type, "has an impossible number of cells or slots");
 	if (g->ring_bytes < BLIX_RING_BYTES_MIN || g->ring_bytes > BLIX_RING_BYTES_MAX ||
 	    (g->ring_bytes & (g->ring_bytes - 1)))

@@ -2,6 +2,7 @@
 
 RUN      := /usr/bin/python3 test/support/run.py --logs $(B)/test-logs
 TOOLS    := $(B)/tools
+JOBS     := $(shell nproc)
 CONTRACT := $(sort $(wildcard test/contract/*.sh test/contract/*.py))
 E2E      := $(sort $(wildcard test/e2e/[0-9]*.sh test/e2e/[0-9]*.py))
 TORTURE  := $(patsubst test/%.c,$(B)/test/%,$(wildcard test/torture/*.c))
@@ -25,12 +26,12 @@ deps-build:
 # Dependencies first, then a second make: what is to be built may only be known once they are there.
 .PHONY: demo
 demo: deps-demo
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
 	$(Q)exec /usr/bin/python3 test/cluster/demo.py --build $(B)
 
 .PHONY: test check
 test: deps
-	$(Q)$(MAKE) --no-print-directory test-programs race-programs
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) test-programs race-programs
 	$(Q)$(RUN) $(UNIT_BIN) $(CORRUPT) $(CONTRACT) $(addprefix $(B)/tsan/,$(RACE_BIN:$(B)/%=%)) $(TORTURE) \
 		$(wildcard test/torture/*.sh) $(E2E)
 
@@ -59,6 +60,12 @@ asan-run: test-programs
 soak: all
 	$(Q)/usr/bin/python3 test/cluster/soak.py --build $(B) --seconds $(S)
 
+# Before an issue is closed: everything, the sanitizer build, and torture for S seconds a program.
+.PHONY: test-long
+test-long: test
+	$(Q)$(MAKE) --no-print-directory asan
+	$(Q)$(MAKE) --no-print-directory torture S=$(S)
+
 .PHONY: torture
 torture: test-programs
 	$(Q)for t in $(TORTURE); do echo "== $$t"; $$t $(S) || exit 1; done
@@ -74,7 +81,7 @@ lint: $(METRICS_H) $(PROTO_H)
 
 .PHONY: clang
 clang:
-	$(Q)$(MAKE) --no-print-directory CC=clang B=$(B)/clang all
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) CC=clang B=$(B)/clang all
 
 .PHONY: docs
 docs: $(B)/blixard-agent
@@ -88,6 +95,7 @@ help:
 	@echo 'make test       install what is missing, build, run every kind of test once'
 	@echo 'make check      units, contracts, corruption; installs nothing'
 	@echo 'make asan tsan  the tests under AddressSanitizer and UBSan, ThreadSanitizer'
+	@echo 'make test-long  test, asan, and torture for S seconds a program'
 	@echo 'make torture S=30   each torture program for S seconds'
 	@echo 'make bench      our figures beside the physical limit and peers'
 	@echo 'make lint docs clang deps install uninstall clean'
@@ -97,7 +105,7 @@ help:
 BENCH_C := $(patsubst test/bench/%.c,$(B)/bench/%,$(wildcard test/bench/bench_*.c))
 .PHONY: bench bench-programs
 bench: deps
-	$(Q)$(MAKE) --no-print-directory all bench-programs
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-programs
 	$(Q)/usr/bin/python3 test/bench/report.py $(B)
 bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp
 $(B)/bench/bench_pcp: test/bench/bench_pcp.c test/bench/harness.h

@@ -311,8 +311,8 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	target_retry_lock(t);
 	target_say(t, TARGET_LOG_STATE, "attached",
 		   "attached to node %llu of cluster %s, version %s, process %u, incarnation %s",
-		   (unsigned long long)t->id.node_id, t->id.cluster, t->id.version, t->id.pid,
-		   t->id.incarnation_hex);
+		   (unsigned long long)t->id.node_id, t->id.cluster,
+		   t->id.version[0] ? t->id.version : "unknown", t->id.pid, t->id.incarnation_hex);
 	t->look_due_ns = 0;
 	target_check_life(t, now_ns);
 	if (t->events.address_known)

@@ -281,8 +281,9 @@ class Demo:
         live = sys.stdout.isatty()
         started = time.monotonic()
         healthy, first = True, True
-        while not self.seconds or time.monotonic() - started < self.seconds:
-            time.sleep(1 if live else 5 if not self.seconds else min(5, self.seconds))
+        end = started + (self.seconds or float("inf"))
+        while time.monotonic() < end:
+            time.sleep(max(0.1, min(1 if live else 5, end - time.monotonic())))
             for node in self.nodes:
                 node.look()
             if live and not first:

@@ -142,6 +142,15 @@ Test(format, both_histogram_forms_get_eight_times_the_cells)
 	cr_expect_eq(v.lane.n_cells, 100);
 }
 
+Test(format, lanes_times_cells_are_bounded)
+{
+	struct blix_format_options o = {.lanes = 1024, .cells = BLIX_CAP_ALL_CELLS / 1024};
+	struct blix_view v = planned(o);
+
+	o.cells++;
+	cr_expect_eq(blix_format_plan(&o, &v), -EINVAL);
+}
+
 Test(format, each_option_is_accepted_at_its_edges_and_refused_beyond)
 {
 	const struct {

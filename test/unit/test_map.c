@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -474,6 +475,44 @@ Test(map_open, missing_required_section_is_eproto_and_an_optional_one_is_not)
 	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
 		shm_file_toc(file, optional[i])->type = 999;
 	blix_map_close(open_map());
+}
+
+/* A sparse file of the largest plan, whose lanes then claim one cell more each. */
+Test(map_open, more_cells_than_a_scrape_may_cost_are_eproto)
+{
+	const struct blix_format_options largest = {
+		.lanes = 1024,
+		.cells = BLIX_CAP_ALL_CELLS / 1024,
+		.ring_bytes = BLIX_RING_BYTES_MIN,
+		.slots = 1,
+	};
+	struct blix_view v;
+	int fd;
+
+	file = shm_file_free(file);
+	unlink(path);
+	cr_assert_eq(blix_format_plan(&largest, &v), 0);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(ftruncate(fd, (off_t)v.size), 0);
+	void *base = mmap(NULL, v.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	cr_assert_neq(base, MAP_FAILED);
+	v = blix_view_at(&v, base);
+	cr_assert_eq(blix_format_fill(&v, &(struct blix_format_identity){.node_id = 1}), 0);
+	blix_view_header(&v)->state = BLIX_STATE_LIVE;
+	blix_map_close(open_map());
+
+	struct blix_toc *entry = (struct blix_toc *)(void *)(v.base + BLIX_TOC_OFFSET);
+
+	while (entry->type != BLIX_SEC_LANES)
+		entry++;
+	struct blix_lane_geometry *g = (struct blix_lane_geometry *)(void *)entry->aux;
+
+	g->n_cells++;
+	expect_refused(-EPROTO, "impossible number of cells");
+	munmap(base, v.size);
+	close(fd);
 }
 
 Test(map_open, impossible_lane_geometry_is_eproto)

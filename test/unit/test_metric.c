@@ -497,9 +497,9 @@ Test(metric, the_documented_series_exist_from_the_start)
 	const struct blix_metric *m = NULL;
 
 	cr_assert_eq(first_series(BLIX_raft_term), 1);
-	cr_assert_eq(first_series(BLIX_grpc_requests_total), 23);
-	cr_assert_eq(first_series(BLIX_grpc_requests_failed_total), 23);
-	cr_assert_eq(first_series(BLIX_grpc_request_duration_seconds), 23);
+	cr_assert_eq(first_series(BLIX_grpc_requests_total), 24);
+	cr_assert_eq(first_series(BLIX_grpc_requests_failed_total), 24);
+	cr_assert_eq(first_series(BLIX_grpc_request_duration_seconds), 24);
 	cr_assert_eq(first_series(BLIX_peer_sent_bytes_total), 0);
 	cr_assert_eq(first_series(BLIX_storage_errors_total), 3);
 	cr_assert_eq(first_series(BLIX_raft_proposals_failed_total), 6);
