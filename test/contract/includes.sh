@@ -63,7 +63,7 @@ while read -r file; do
   esac
 done < <(git ls-files -co --exclude-standard -- 'shm/*.[ch]' 'node-hooks/*.[ch]' 'bpf/*.[ch]' 'agent/*.[ch]' 'agent/**/*.[ch]')
 
-if grep -rn --include='*.[ch]' '#[[:space:]]*include "test/' shm node-hooks bpf agent; then
+if grep -rns --include='*.[ch]' '#[[:space:]]*include "test/' shm node-hooks bpf agent; then
   echo "nothing may include test/"
   bad=1
 fi
