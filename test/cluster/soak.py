@@ -40,23 +40,32 @@ def slope_kb_min(samples):
     return 60 * sum((t - mean_t) * (y - mean_y) for t, y in late) / spread if spread else 0.0
 
 
-def requests(node):
+def requests(node, side=""):
+    """By method; side "client_": those that the node itself has sent."""
     found = collections.Counter()
     for key, value in node.metrics().items():
-        method = re.fullmatch(r'grpc_requests_total\{method="(\w+)"\}', key)
+        method = re.fullmatch(rf'grpc_{side}requests_total\{{method="(\w+)"\}}', key)
         if method:
             found[method.group(1)] = int(value)
     return found
 
 
+def counts(bed):
+    return [(requests(n), requests(n, "client_")) for n in bed.nodes]
+
+
 def miscounted(bed, before, account):
-    wrong = []
-    for node, b in zip(bed.nodes, before):
-        now = requests(node)
-        for method, row in account["targets"][node.target].items():
-            sent = sum(row["codes"].values())
-            if now[method] - b[method] != sent:
-                wrong.append(f"node {node.number} {method}: client {sent}, node {now[method] - b[method]}")
+    """Node by node; a method that nodes call on each other as well, over all of them."""
+    now, wrong = counts(bed), []
+    served = [n[0] - b[0] for n, b in zip(now, before)]
+    between = sum((n[1] - b[1] for n, b in zip(now, before)), collections.Counter())
+    for method in account["methods"]:
+        sent = [sum(account["targets"][n.target][method]["codes"].values()) for n in bed.nodes]
+        got = [s[method] for s in served]
+        if between[method] and sum(got) != sum(sent) + between[method]:
+            wrong.append(f"{method}: clients {sum(sent)}, nodes {between[method]}, served {sum(got)}")
+        elif not between[method] and got != sent:
+            wrong.append(f"{method}: clients {sent}, served {got}")
     return wrong
 
 
@@ -81,7 +90,7 @@ def main():
     try:
         if not wait_for(bed.settled, 30):
             sys.exit("the cluster does not settle")
-        before = [requests(n) for n in bed.nodes]
+        before = counts(bed)
         command = [f"{args.build}/blixard-load", "--json", "--rate", str(args.rate), "--seconds", str(args.seconds),
                    "--connections", "2"]
         for node in bed.nodes:
