@@ -15,6 +15,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
+from testbed import free_ports, wait_for  # noqa: E402
+
 BUILD = os.environ.get("B", "build")
 NODE = os.path.join(BUILD, "blixard-node")
 DUMP = os.path.join(BUILD, "test/support/bin/shm_dump")
@@ -31,26 +34,6 @@ def check(good, name, detail=""):
     failed += not good
     print(f"{'ok' if good else 'not ok'} {cases} - {name}{'' if good else ': ' + str(detail)[:400]}", flush=True)
     return good
-
-
-def wait_for(condition, seconds=15):
-    """The condition's first true value, or its last false one."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value or time.monotonic() > deadline:
-            return value
-        time.sleep(0.05)
-
-
-def free_ports(n):
-    taken = [socket.socket() for _ in range(n)]
-    for s in taken:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in taken]
-    for s in taken:
-        s.close()
-    return ports
 
 
 class Dump(dict):
