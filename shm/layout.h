@@ -342,7 +342,8 @@ enum blix_drop_reason {
 	BLIX_DROP_OPEN_LIMIT, /* no free span slot */
 	BLIX_DROP_CORRUPT,    /* the lane's ring was switched off */
 	BLIX_DROP_DISABLED,
-	BLIX_DROP_REASONS = 16, /* 8 to 15 are reserved */
+	BLIX_DROP_RATE_LIMITED,	 /* a call site that logs too often */
+	BLIX_DROP_REASONS = 16, /* 9 to 15 are reserved */
 };
 
 struct blix_ring {
@@ -359,9 +360,8 @@ enum blix_record_type {
 	BLIX_REC_PAD = 1, /* one word {size, type}; fills the gap before the wrap */
 	BLIX_REC_SPAN = 2,
 	BLIX_REC_LOG = 3,
-	BLIX_REC_EVENT = 4, /* sub-record, only inside SPAN */
-	BLIX_REC_LINKS = 5, /* sub-record, only inside SPAN */
-	BLIX_REC_MARK = 6,  /* phase, leader change, drain, control change */
+	/* 4 and 5 were never written */
+	BLIX_REC_MARK = 6,  /* phase, leader change, drain, control change; body as LOG */
 	BLIX_REC_EXPERIMENTAL = 0x8000,
 };
 
@@ -376,69 +376,95 @@ struct blix_record {
 	uint16_t type;
 	uint16_t flags;
 	uint64_t seq; /* counts the committed non-PAD records of the lane */
-	uint64_t t_ns;
+	uint64_t t_ns; /* span: its end; log: when it happened */
 };
 
-/* Body of SPAN. Followed by the status message, the tracestate, n_attrs attributes, then the
- * EVENT and LINKS sub-records; each part padded to 4, the whole to 8. */
+/* span_flags of a slot and of a SPAN record */
+enum {
+	BLIX_SPAN_PARENT_REMOTE = 1u << 0, /* the parent is a span of another process */
+};
+
+/* enum values of kind and status are OpenTelemetry's: SpanKind 1 to 5, StatusCode 0 to 2. */
+
+/* Body of SPAN. Followed by a run of items: attributes, EVENT, LINK, STATUS, TRACESTATE. */
 struct blix_span_body {
 	uint8_t trace_id[16];
 	uint8_t span_id[8];
-	uint8_t parent_id[8];
+	uint8_t parent_id[8]; /* all zero: a root */
 	uint64_t start_ns;
 	uint64_t end_ns;
 	uint32_t name_id;
-	uint16_t scope_id;
+	uint16_t scope_id; /* 0: the library's own; no other is defined */
 	uint8_t kind;
 	uint8_t status;
-	uint8_t trace_flags;
-	uint8_t n_attrs;
-	uint8_t n_events;
-	uint8_t n_links;
+	uint8_t trace_flags; /* W3C */
+	uint8_t span_flags;
 	uint16_t dropped_attrs;
 	uint16_t dropped_events;
 	uint16_t dropped_links;
-	uint16_t status_len;
-	uint16_t tracestate_len;
-	uint16_t rsv;
 };
 
-/* Body of LOG. Followed by the text (body_len), then n_attrs attributes. */
+/* Body of LOG and MARK. Followed by a run of items: attributes, BODY. */
 struct blix_log_body {
 	uint8_t trace_id[16]; /* all zero: outside of any span */
 	uint8_t span_id[8];
-	uint32_t scope_id;
-	uint16_t body_len; /* at most 1 KiB */
-	uint8_t severity;  /* OpenTelemetry severity number, 1 to 24 */
+	uint32_t event_id; /* string id of the event's name; BLIX_NO_ID: none */
+	uint16_t scope_id;
+	uint8_t severity; /* OpenTelemetry severity number, 1 to 24 */
 	uint8_t trace_flags;
-	uint8_t n_attrs;
-	uint8_t rsv;
 	uint16_t dropped_attrs;
+	uint16_t rsv;
 	uint32_t rsv2;
 };
 
-/* Attribute: this head, then the value, padded to 4. */
-struct blix_attr {
-	uint32_t key_id;
-	uint8_t vtype; /* enum blix_value */
-	uint8_t rsv;
-	uint16_t vlen;
-};
-enum blix_value {
-	BLIX_VALUE_BOOL = 1,
-	BLIX_VALUE_I64 = 2,
-	BLIX_VALUE_F64 = 3,
-	BLIX_VALUE_STRING = 4,
-	BLIX_VALUE_STRING_ID = 5,
-	BLIX_VALUE_BYTES = 6,
-	BLIX_VALUE_ARRAY = 7,
+/* ---- items: what spans and logs carry ------------------------------------------------------------ */
+
+/* A run of items fills the rest of a SPAN or LOG record, and data[] of a span slot up to
+ * used_bytes: the same bytes in both, in the order in which they were added; a crashed span is read
+ * by the same code as a complete one. Item: this head, len bytes of value, zeros up to a multiple
+ * of 8. Unknown types are skipped. The last attribute of a key wins. */
+struct blix_item {
+	uint32_t key_id; /* string id: of the attribute's key, the event's name; else BLIX_NO_ID */
+	uint8_t type;	 /* enum blix_item_type */
+	uint8_t flags;	 /* BLIX_ITEM_CUT */
+	uint16_t len;
 };
 
-/* Head of a sub-record (EVENT, LINKS) inside SPAN. */
-struct blix_subrecord {
-	uint32_t size; /* multiple of 8 */
-	uint16_t type;
-	uint16_t flags;
+/* item.flags */
+enum { BLIX_ITEM_CUT = 1u << 0 /* the text was longer */ };
+
+enum blix_item_type {
+	/* attributes, and elements of an ARRAY */
+	BLIX_ITEM_BOOL = 1,	 /* u64, 0 or 1 */
+	BLIX_ITEM_I64 = 2,	 /* u64 */
+	BLIX_ITEM_F64 = 3,	 /* u64, the bits of a double */
+	BLIX_ITEM_STRING = 4,	 /* UTF-8, not terminated */
+	BLIX_ITEM_STRING_ID = 5, /* u64, string id */
+	BLIX_ITEM_BYTES = 6,
+	BLIX_ITEM_ARRAY = 7, /* run of items of one scalar or string type, key_id BLIX_NO_ID */
+	/* parts of a span */
+	BLIX_ITEM_EVENT = 16,	   /* struct blix_event, then its attributes */
+	BLIX_ITEM_LINK = 17,	   /* struct blix_link, then TRACESTATE if any, then its attributes */
+	BLIX_ITEM_STATUS = 18,	   /* text that explains an error; the last one wins */
+	BLIX_ITEM_TRACESTATE = 19, /* W3C tracestate, as received */
+	/* part of a log */
+	BLIX_ITEM_BODY = 20, /* text */
+};
+
+struct blix_event {
+	uint64_t t_ns;
+	uint16_t dropped_attrs;
+	uint16_t rsv;
+	uint32_t rsv2;
+};
+
+struct blix_link {
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint8_t trace_flags; /* W3C */
+	uint8_t link_flags;  /* BLIX_SPAN_PARENT_REMOTE: of another process */
+	uint16_t dropped_attrs;
+	uint32_t rsv;
 };
 
 /* ---- span slots: spans under construction ------------------------------------------------------ */
@@ -462,23 +488,21 @@ struct blix_span_slot {
 	uint8_t kind;
 	uint8_t status;
 	uint32_t tid;
-	uint32_t flags;
+	uint32_t span_flags;
 	uint64_t end_pos;     /* tail of end_lane before the record was written */
 	uint32_t end_lane;
 	uint32_t drop_reason;
 	uint64_t drop_before; /* drops[span][drop_reason] of end_lane before the drop was counted */
 	uint32_t used_bytes;  /* of data[]; release after the bytes */
 	uint8_t trace_flags;
-	uint8_t n_attrs;
+	uint8_t n_attrs; /* the owner's counts, against its limits */
 	uint8_t n_events;
 	uint8_t n_links;
 	uint16_t dropped_attrs;
 	uint16_t dropped_events;
 	uint16_t dropped_links;
-	uint16_t status_len;
-	uint16_t tracestate_len;
-	uint8_t rsv[22];
-	uint8_t data[896]; /* attributes, events and links in record form */
+	uint8_t rsv[26];
+	uint8_t data[896]; /* a run of items */
 };
 
 /* ---- consumer pages: the only ones an agent writes ------------------------------------------------ */
@@ -515,22 +539,40 @@ struct blix_consumer {
 	uint8_t rsv[80];
 };
 
-/* Run-time control; beats are counted in housekeeping ticks of the node. */
+/* Run-time control: how much of what begins from now on is recorded. Times are housekeeping ticks
+ * of the node (1 Hz) counted from the tick that saw the generation; so a setting ends even when the
+ * agent that made it is gone. control.h has writer and validating reader. */
+enum {
+	BLIX_CONTROL_RULES = 32,
+	BLIX_CONTROL_GLOB_BYTES = 48,
+	BLIX_CONTROL_TICKS_MAX = 7 * 24 * 3600,
+};
+#define BLIX_THRESHOLD_NEVER (UINT64_C(1) << 56)
+
+/* control.flags: which of the settings below are meant */
+enum {
+	BLIX_CONTROL_THRESHOLD = 1u << 0,
+	BLIX_CONTROL_LOG_MIN = 1u << 1,
+};
+
+/* Spans that decide for themselves (roots, by the node's sampler) whose name matches. The first
+ * match wins and comes before the general threshold. */
 struct blix_control_rule {
-	uint32_t name_hash; /* of the span name glob's text; see control.c of the agent */
-	uint32_t log_min;
+	uint32_t ticks; /* 1 to BLIX_CONTROL_TICKS_MAX */
+	uint32_t rsv;
 	uint64_t threshold56;
-	char glob[48];
+	char glob[BLIX_CONTROL_GLOB_BYTES]; /* "*" and "?", NUL-terminated UTF-8 */
 };
 
 struct blix_control {
-	uint32_t gen; /* odd while being written */
+	uint32_t gen; /* seqlock: odd while being written; 0: never written */
 	uint32_t n_rules;
-	uint64_t beat_limit; /* ticks after which the node forgets all of it */
+	uint32_t flags;
+	uint32_t threshold_ticks;
 	uint64_t threshold56; /* sample when the low 56 bits of the trace id are at or above it */
-	uint32_t log_min;
-	uint32_t rsv;
-	struct blix_control_rule rules[32];
+	uint32_t log_min;     /* lowest severity recorded, 1 to 24; 25: none */
+	uint32_t log_min_ticks;
+	struct blix_control_rule rules[BLIX_CONTROL_RULES];
 };
 
 /* ---- the layout is a promise --------------------------------------------------------------------- */
@@ -583,10 +625,14 @@ BLIX_SIZE(blix_ring, 512);
 BLIX_AT(blix_ring, floor, BLIX_LINE);
 BLIX_AT(blix_ring, drops, 256);
 BLIX_SIZE(blix_record, 24);
-BLIX_SIZE(blix_span_body, 72);
+BLIX_SIZE(blix_span_body, 64);
+BLIX_AT(blix_span_body, name_id, 48);
+BLIX_AT(blix_span_body, trace_flags, 56);
 BLIX_SIZE(blix_log_body, 40);
-BLIX_SIZE(blix_attr, 8);
-BLIX_SIZE(blix_subrecord, 8);
+BLIX_AT(blix_log_body, event_id, 24);
+BLIX_SIZE(blix_item, 8);
+BLIX_SIZE(blix_event, 16);
+BLIX_SIZE(blix_link, 32);
 BLIX_SIZE(blix_span_slot, 1024);
 BLIX_AT(blix_span_slot, end_pos, 64);
 BLIX_AT(blix_span_slot, used_bytes, 88);

@@ -102,7 +102,7 @@ static void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
 	blix_store_data(&slot->kind, head->kind);
 	blix_store_data(&slot->status, 0);
 	blix_store_data(&slot->tid, head->tid);
-	blix_store_data(&slot->flags, 0);
+	blix_store_data(&slot->span_flags, head->span_flags);
 	/* end_pos to drop_before belong to ENDING and DROPPING, which store them first. */
 	for (uint32_t i = offsetof(struct blix_span_slot, used_bytes) / 8; i < HEAD_WORDS; i++)
 		blix_store_data((slot_word *)slot + i, 0);

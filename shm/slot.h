@@ -28,6 +28,7 @@ struct blix_slot_head {
 	uint16_t scope_id;
 	uint8_t kind;
 	uint8_t trace_flags;
+	uint8_t span_flags;
 	uint32_t tid;
 };
 

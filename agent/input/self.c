@@ -21,6 +21,7 @@ static const char *const lane_states[SELF_LANE_STATES] = {"unused", "free", "own
 static const char *const drop_kinds[BLIX_DROP_KINDS] = {"span", "log"};
 static const char *const drop_reasons[SELF_DROP_REASONS] = {
 	"full", "shed", "too_big", "reentrant", "contended", "open_limit", "corrupt", "disabled",
+	"rate_limited",
 };
 
 struct self {

@@ -11,7 +11,7 @@
 #include "agent/input/drain.h"
 #include "agent/input/target.h"
 
-enum { SELF_DROP_REASONS = BLIX_DROP_DISABLED + 1 };
+enum { SELF_DROP_REASONS = BLIX_DROP_RATE_LIMITED + 1 };
 
 /* What the target knows; plain numbers, so that a test can make them up. */
 struct self_facts {

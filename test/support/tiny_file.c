@@ -161,6 +161,6 @@ bool tiny_slot_ok(const struct blix_span_slot *slot, uint64_t *ret_id)
 	       slot->start_ns == head.start_ns && slot->name_id == head.name_id &&
 	       slot->scope_id == head.scope_id && slot->kind == head.kind &&
 	       slot->trace_flags == head.trace_flags && slot->used_bytes == 0 &&
-	       slot->status == 0 && slot->flags == 0 && slot->n_attrs == 0 &&
-	       slot->dropped_attrs == 0 && slot->status_len == 0;
+	       slot->status == 0 && slot->span_flags == 0 && slot->n_attrs == 0 &&
+	       slot->dropped_attrs == 0 && slot->rsv[0] == 0;
 }

@@ -156,15 +156,19 @@ Test(golden_1_0, ring_and_slots)
 	const struct blix_log_body *body = (const struct blix_log_body *)(const void *)(record + 1);
 	const struct blix_span_slot *slot = blix_view_slot(v, 1, 0);
 
-	cr_expect_eq(blix_view_ring(v, 1)->tail, 72);
+	const struct blix_item *item = (const struct blix_item *)(const void *)(body + 1);
+
+	cr_expect_eq(blix_view_ring(v, 1)->tail, 80);
 	cr_expect_eq(blix_view_ring(v, 1)->floor, 0);
-	cr_expect_eq(record->size, 72);
+	cr_expect_eq(record->size, 80);
 	cr_expect_eq(record->type, 3);
 	cr_expect_eq(record->seq, 0);
 	cr_expect_eq(record->t_ns, 2000000000);
 	cr_expect_eq(body->severity, 9);
-	cr_expect_eq(body->body_len, 5);
-	cr_expect_arr_eq(body + 1, "hello", 5);
+	cr_expect_eq(body->event_id, UINT32_MAX);
+	cr_expect_eq(item->type, 20);
+	cr_expect_eq(item->len, 5);
+	cr_expect_arr_eq(item + 1, "hello", 5);
 	cr_expect_eq(slot->ctl, 1 << 8 | 2);
 	cr_expect_eq(slot->start_ns, 1500000000);
 	cr_expect_eq(slot->span_id[0], 0x22);

@@ -158,7 +158,7 @@ Test(slot, a_slot_carries_nothing_over_to_its_next_span)
 	cr_assert_eq(recover().ids[0], 4); /* visit() looks at every field */
 	cr_assert_eq(slot->n_events + slot->n_links + slot->dropped_events + slot->dropped_links,
 		     0);
-	cr_assert_eq(slot->tracestate_len, 0);
+	cr_assert_eq(slot->rsv[0], 0);
 }
 
 Test(slot, ending_twice_or_with_a_foreign_reference_does_nothing_but_count)

@@ -63,12 +63,14 @@ static void add_records(struct shm_file *f)
 	uint8_t *data = blix_view_ring_data(&f->view, 1);
 	struct blix_span_slot *slot = blix_view_slot(&f->view, 1, 0);
 	const struct blix_record record = {
-		.size = 24 + 40 + 8, .type = BLIX_REC_LOG, .seq = 0, .t_ns = 2000000000};
-	const struct blix_log_body body = {.body_len = 5, .severity = 9};
+		.size = 24 + 40 + 8 + 8, .type = BLIX_REC_LOG, .seq = 0, .t_ns = 2000000000};
+	const struct blix_log_body body = {.event_id = BLIX_NO_ID, .severity = 9};
+	const struct blix_item item = {.key_id = BLIX_NO_ID, .type = BLIX_ITEM_BODY, .len = 5};
 
 	memcpy(data, &record, sizeof(record));
 	memcpy(data + sizeof(record), &body, sizeof(body));
-	memcpy(data + sizeof(record) + sizeof(body), "hello", 5);
+	memcpy(data + sizeof(record) + sizeof(body), &item, sizeof(item));
+	memcpy(data + sizeof(record) + sizeof(body) + sizeof(item), "hello", 5);
 	blix_view_ring(&f->view, 1)->tail = record.size;
 	blix_view_ring(&f->view, 1)->drops[BLIX_DROP_SPAN][BLIX_DROP_OPEN_LIMIT] = 6;
 	slot->ctl = 1 << 8 | BLIX_SLOT_OPEN;
