@@ -13,8 +13,8 @@
 #include "agent/model/snapshot.h"
 
 enum {
-	DELTA_LIVES_MAX = 8,	    /* the one touched longest ago goes first */
-	DELTA_BYTES_MAX = 64 << 20, /* of one life, as serialised */
+	DELTA_LIVES_MAX = 32,	    /* the one touched longest ago goes first */
+	DELTA_BYTES_MAX = 16 << 20, /* of one life, as serialised */
 	DELTA_INCARNATION_BYTES = 32,
 };
 
