@@ -15,7 +15,6 @@ enum {
 	RESPONSE_PARTIAL = 1,
 	PARTIAL_REJECTED = 1,
 	PARTIAL_MESSAGE = 2,
-	TEXT_BYTES_MAX = (OTLP_MESSAGE_MAX - 1) / 3, /* each byte may become a U+FFFD */
 	JSON_BYTES_MAX = 4 << 20,
 };
 
@@ -183,18 +182,18 @@ static int read_object(const json_t *root, struct partial *p)
 
 /* ---- both ------------------------------------------------------------------------------------ */
 
-/* One printable line: control characters become blanks, other bytes valid UTF-8. */
+/* One printable line: control characters become blanks, other bytes valid UTF-8, cut to fit. */
 static void write_message(char message[OTLP_MESSAGE_MAX], const char *text, size_t len)
 {
-	char raw[TEXT_BYTES_MAX + 1];
-	size_t n = len < TEXT_BYTES_MAX ? len : TEXT_BYTES_MAX;
+	char raw[OTLP_MESSAGE_MAX];
+	size_t n = len < sizeof(raw) ? len : sizeof(raw) - 1;
 
 	for (size_t i = 0; i < n; i++)
 		raw[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? ' ' : text[i];
-	raw[n] = '\0';
-	if (n < len) /* do not leave half a character at the cut */
-		while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
-			n--;
+	while (escape_utf8(NULL, raw, n) >= OTLP_MESSAGE_MAX)
+		n--;
+	while (n > 0 && n < len && ((unsigned char)text[n] & 0xc0) == 0x80)
+		n--; /* half a character at the cut */
 	message[escape_utf8(message, raw, n)] = '\0';
 }
 
