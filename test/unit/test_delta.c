@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -235,6 +236,42 @@ Test(delta, the_life_touched_longest_ago_makes_room)
 	cr_expect_eq(v.values[m.at_counter], 5, "the first is not");
 	delta_free(d);
 	snapshot_free(m.s);
+}
+
+Test(delta, series_beyond_the_bound_are_skipped_and_counted_and_the_others_are_not)
+{
+	enum { MANY = 8000 }; /* with their exponential cells more than DELTA_BYTES_MAX */
+	const struct snapshot_bounds bounds = {.n = 1, .value = {1}};
+	const struct snapshot_family spec = {.name = "h_seconds",
+					     .unit = "s",
+					     .type = SNAPSHOT_HISTOGRAM,
+					     .number = SNAPSHOT_NS,
+					     .bounds = &bounds};
+	struct snapshot *s = snapshot_new();
+	struct delta *d = delta_new();
+	uint64_t skipped = 0;
+	struct delta_view v;
+	uint32_t f, i;
+	char value[16];
+
+	cr_assert_eq(snapshot_family(s, &spec, &f), 0);
+	for (uint32_t k = 0; k < MANY; k++) {
+		const struct snapshot_label label = {"k", value};
+
+		(void)snprintf(value, sizeof(value), "%u", k);
+		cr_assert_eq(snapshot_series(s, f, &label, 1, true, false, &i), 0);
+	}
+	cr_assert_eq(delta_begin(d, s, life_a, 1000, false, &v), 0);
+	for (i = 0; i < MANY; i++)
+		skipped += v.skipped[i];
+	cr_expect_gt(skipped, 0);
+	cr_expect_lt(skipped, MANY / 10);
+	cr_expect_eq(delta_skipped(d), skipped);
+	delta_commit(d);
+	cr_assert_eq(delta_begin(d, s, life_a, 2000, false, &v), 0);
+	cr_expect_eq(v.start_unix_ns[0], 1000);
+	delta_free(d);
+	snapshot_free(s);
 }
 
 static uint8_t *saved(struct model *m, bool committed, size_t *ret_len)

@@ -390,6 +390,124 @@ Test(otlp_metrics, up_down_counters_are_sums_that_are_not_monotonic)
 	snapshot_free(s);
 }
 
+/* A view of `s` as it is, all of it starting at `start`, but for series `skipped`. */
+struct view {
+	uint64_t starts[16];
+	bool skipped[16];
+	struct delta_view v;
+};
+
+static void make_view(struct view *view, const struct snapshot *s, uint64_t start, uint32_t skipped)
+{
+	for (uint32_t i = 0; i < 16; i++) {
+		view->starts[i] = start;
+		view->skipped[i] = i == skipped;
+	}
+	view->v = (struct delta_view){snapshot_view(s).values, view->starts, view->skipped};
+}
+
+Test(otlp_metrics, exemplars_of_before_the_interval_or_after_its_end_are_not_in_it)
+{
+	static const struct {
+		uint64_t start;
+		size_t n;
+	} rows[] = {{1700000001499999999ull, 1}, {1700000001500000000ull, 0}};
+	struct snapshot *s = fixture_small();
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct otlp_metrics_options o = {.temporality = OTLP_DELTA};
+		struct view view;
+		uint32_t points;
+		Otlp__MetricsRequest *m;
+
+		make_view(&view, s, rows[i].start, UINT32_MAX);
+		o.delta = &view.v;
+		m = metrics_of(s, o, &points);
+		cr_expect_eq(find(m, "app_requests")->sum->data_points[0]->n_exemplars, rows[i].n);
+		cr_expect_eq(find(m, "app_requests")->sum->data_points[0]->start_time_unix_nano,
+			     rows[i].start);
+		otlp__metrics_request__free_unpacked(m, NULL);
+	}
+	for (int after = 0; after <= 1; after++) {
+		uint32_t n, points;
+		Otlp__MetricsRequest *m;
+
+		snapshot_exemplars(s, 0, &n)->unix_ns = after ? TIME_NS + 1 : TIME_NS;
+		m = metrics_of(s, (struct otlp_metrics_options){0}, &points);
+		cr_expect_eq(find(m, "app_requests")->sum->data_points[0]->n_exemplars,
+			     after ? 0u : 1u);
+		otlp__metrics_request__free_unpacked(m, NULL);
+	}
+	snapshot_free(s);
+}
+
+Test(otlp_metrics, series_that_the_tracker_skipped_are_left_out_of_deltas_alone)
+{
+	struct snapshot *s = fixture_small();
+	struct otlp_metrics_options o = {.temporality = OTLP_DELTA};
+	uint32_t all, points;
+	struct view view;
+
+	make_view(&view, s, 5, UINT32_MAX);
+	o.delta = &view.v;
+	otlp__metrics_request__free_unpacked(metrics_of(s, o, &all), NULL);
+	make_view(&view, s, 5, 0);
+	otlp__metrics_request__free_unpacked(metrics_of(s, o, &points), NULL);
+	cr_expect_eq(points, all - 1);
+	o.temporality = OTLP_CUMULATIVE;
+	otlp__metrics_request__free_unpacked(metrics_of(s, o, &points), NULL);
+	cr_expect_eq(points, all);
+	snapshot_free(s);
+}
+
+/* One counter of the catalogue of this owner. */
+static const struct blix_metric *counter_of(enum blix_owner owner)
+{
+	const struct blix_metric *row = NULL;
+
+	while ((row = blix_metric_next(row)))
+		if (row->kind == BLIX_COUNTER && row->owner == owner)
+			return row;
+	abort();
+}
+
+Test(otlp_metrics, each_temporality_applies_to_the_instruments_that_it_names)
+{
+	enum { CUMULATIVE = 2, DELTA = 1 };
+	static const struct {
+		enum otlp_temporality preference;
+		int node, host, updown;
+	} rows[] = {
+		{OTLP_CUMULATIVE, CUMULATIVE, CUMULATIVE, CUMULATIVE},
+		{OTLP_DELTA, DELTA, DELTA, CUMULATIVE},
+		{OTLP_LOWMEMORY, DELTA, CUMULATIVE, CUMULATIVE},
+	};
+	const struct snapshot_family updown = {.name = "x", .type = SNAPSHOT_GAUGE, .updown = true};
+	struct snapshot *s = snapshot_new();
+	uint32_t f, i, points;
+	struct view view;
+
+	cr_assert_eq(snapshot_family_of(s, counter_of(BLIX_OWNER_NODE), 1, &f), 0);
+	cr_assert_eq(snapshot_series(s, f, NULL, 0, false, false, &i), 0);
+	cr_assert_eq(snapshot_family_of(s, counter_of(BLIX_OWNER_HOST), 1, &f), 0);
+	cr_assert_eq(snapshot_series(s, f, NULL, 0, false, false, &i), 0);
+	cr_assert_eq(snapshot_family(s, &updown, &f), 0);
+	cr_assert_eq(snapshot_series(s, f, NULL, 0, false, false, &i), 0);
+	make_view(&view, s, 5, UINT32_MAX);
+	for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
+		const struct otlp_metrics_options o = {.temporality = rows[k].preference,
+						       .delta = &view.v};
+		Otlp__MetricsRequest *m = metrics_of(s, o, &points);
+		Otlp__Metric **metrics = m->resource_metrics[0]->scope_metrics[0]->metrics;
+
+		cr_expect_eq(metrics[0]->sum->aggregation_temporality, rows[k].node, "%zu", k);
+		cr_expect_eq(metrics[1]->sum->aggregation_temporality, rows[k].host, "%zu", k);
+		cr_expect_eq(metrics[2]->sum->aggregation_temporality, rows[k].updown, "%zu", k);
+		otlp__metrics_request__free_unpacked(m, NULL);
+	}
+	snapshot_free(s);
+}
+
 Test(otlp_metrics, deltas_without_a_view_and_bodies_too_large_are_refused)
 {
 	struct snapshot *s = fixture_small();
