@@ -174,6 +174,7 @@ static int add_family(struct node_shm *n, const struct blix_map_metric *metric,
 		.subset_of = row ? row->subset_of : NULL,
 		.type = type_of(metric->kind),
 		.number = number_of(metric),
+		.updown = metric->kind == BLIX_UPDOWN,
 		.created_unix_ns = blix_map_identity(n->map)->open_real_ns,
 	};
 	int r;

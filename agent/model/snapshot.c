@@ -399,6 +399,7 @@ static int add_family(struct snapshot *s, const struct snapshot_family *spec, ui
 		.number = spec->number,
 		.created_unix_ns = spec->created_unix_ns,
 		.hidden = spec->hidden,
+		.updown = spec->updown && spec->type == SNAPSHOT_GAUGE,
 	};
 	struct exposed e;
 	int err;

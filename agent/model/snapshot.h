@@ -70,6 +70,7 @@ struct snapshot_family {
 	const struct snapshot_bounds *bounds; /* histogram only */
 	uint64_t created_unix_ns;	      /* when its counters started from 0; 0 = unknown */
 	bool hidden;			      /* not served now (a gauge of a dead node) */
+	bool updown; /* a gauge that is a sum which may fall: OTLP says so, Prometheus cannot */
 
 	/* What the snapshot adds. */
 	uint32_t n_series;

@@ -51,6 +51,7 @@ int snapshot_family_of(struct snapshot *s, const struct blix_metric *metric,
 		.subset_of = metric->subset_of,
 		.type = type_of(metric->kind),
 		.number = number_of(metric->kind, metric->unit),
+		.updown = metric->kind == BLIX_UPDOWN,
 		.created_unix_ns = type_of(metric->kind) == SNAPSHOT_GAUGE ? 0 : created_unix_ns,
 	};
 

@@ -2,7 +2,7 @@
 """make bench: our figures beside the physical limit and the peers, all measured in this run.
 
 Nothing is asserted: machines are noisy. Read the ratios. A peer that is not installed is named and
-left out. report.py BUILD_DIR [hot] [render] [http] [idle]; all four parts by default.
+left out. report.py BUILD_DIR [hot] [render] [otlp] [http] [idle]; all of them by default.
 """
 
 import os
@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
-PARTS = sys.argv[2:] or ["hot", "render", "http", "idle"]
+PARTS = sys.argv[2:] or ["hot", "render", "otlp", "http", "idle"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINES = 2000
 IDLE_S = 20
@@ -71,6 +71,14 @@ def render(known):
         found = re.match(r"(prometheus-cpp/render: text), (\d+) lines, a body", name)
         if found:
             row(f"{found.group(1)}, {found.group(2)} lines", value / int(found.group(2)))
+
+
+def otlp():
+    print("\nSpans to OTLP, ns a span, in a warm cache")
+    results = bench("bench_otlp")
+    limit = next((v for k, v in results.items() if "memcpy" in k), None)
+    for name, value in results.items():
+        row(name[:-2], value, limit)
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -216,6 +224,8 @@ def main():
     known = hot() if "hot" in PARTS else {}
     if "render" in PARTS:
         render(known)
+    if "otlp" in PARTS:
+        otlp()
     if "http" in PARTS:
         http()
     if "idle" in PARTS:
