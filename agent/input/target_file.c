@@ -279,6 +279,8 @@ void target_retry_lock(struct target *t)
 		t->polled_ns = target_mono_ns();
 		if (t->life.gone)
 			drain_note_exit(t->now.drain, t->gone_ns);
+		if (t->events.drain_began)
+			t->events.drain_began(t->events.arg, t);
 	}
 }
 
