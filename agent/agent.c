@@ -186,8 +186,8 @@ static void write_control(struct node *n, uint64_t now_ns)
 	run_control_merge(&n->agent->control, now_ns, &setting);
 	err = target_control(n->target, &setting);
 	if (err == -EINVAL)
-		log_repeated(LOG_LEVEL_ERROR, "control", "%s: run-time control was refused",
-			     n->options->shm);
+		log_repeated(LOG_LEVEL_ERROR, "control_refused", "control",
+			     "%s: run-time control was refused", n->options->shm);
 }
 
 /* The settings changed, one has ended, or those without end are to be written again. */
@@ -197,7 +197,7 @@ static void control_now(struct agent *a)
 	struct timeval after;
 
 	if (run_control_expire(&a->control, now))
-		log_line(LOG_LEVEL_INFO, "run-time control: a setting has ended");
+		log_line(LOG_LEVEL_INFO, "control_ended", "run-time control: a setting has ended");
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		write_control(&a->nodes[i], now);
 	due = run_control_due_ns(&a->control, now);
@@ -260,8 +260,9 @@ static void on_order(void *arg, const struct control_peer *peer, const char *lin
 		control_command(&a->control, line, len, clock_ns(CLOCK_MONOTONIC), &changed, said);
 
 	if (changed) {
-		log_line(LOG_LEVEL_INFO, "run-time control: %s, by process %d of user %u", said,
-			 (int)peer->pid, (unsigned int)peer->uid);
+		log_line(LOG_LEVEL_INFO, "control_changed",
+			 "run-time control: %s, by process %d of user %u", said, (int)peer->pid,
+			 (unsigned int)peer->uid);
 		control_now(a);
 	}
 	add_files(a, answer);
@@ -280,7 +281,7 @@ static void take_orders(struct agent *a, struct node *n)
 	};
 
 	if (a->run_directory[0] && control_socket_open(a->base, &options, &n->orders) < 0)
-		log_line(LOG_LEVEL_WARNING,
+		log_line(LOG_LEVEL_WARNING, "control_unreachable",
 			 "%s: no control socket: the path of %s/%s.sock is too long",
 			 n->options->shm, a->run_directory, options.name);
 }
@@ -356,7 +357,7 @@ static void listen_first(struct node *n)
 		listener_set(n->listener, &n->derived);
 		return;
 	}
-	log_line(LOG_LEVEL_INFO,
+	log_line(LOG_LEVEL_INFO, "listen_unknown",
 		 "%s: where to listen follows from the node's gRPC address once its file is there; "
 		 "--listen ADDR:PORT says it now",
 		 n->options->shm);
@@ -372,11 +373,11 @@ static void on_target_log(void *arg, struct target *t, enum target_log kind, con
 
 	(void)t;
 	if (kind == TARGET_LOG_STATE) {
-		log_line(LOG_LEVEL_INFO, "%s", line);
+		log_line(LOG_LEVEL_INFO, key, "%s", line);
 		return;
 	}
 	snprintf(whole_key, sizeof(whole_key), "%.64s %.90s", key, n->options->shm);
-	log_repeated(LOG_LEVEL_WARNING, whole_key, "%s", line);
+	log_repeated(LOG_LEVEL_WARNING, key, whole_key, "%s", line);
 }
 
 static int node_start(struct agent *a, struct node *n, const struct options_target *options)
@@ -416,8 +417,8 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 	if (!err)
 		err = listener_new(a->base, &with_http, &n->listener);
 	if (err) {
-		log_line(LOG_LEVEL_ERROR, "%s: cannot follow this file: %s", options->shm,
-			 strerror(-err));
+		log_line(LOG_LEVEL_ERROR, "file_unfollowed", "%s: cannot follow this file: %s",
+			 options->shm, strerror(-err));
 		return err;
 	}
 	listen_first(n);
@@ -505,8 +506,8 @@ static void reload_apply(struct agent *a, const struct options *fresh)
 		snprintf(a->config_problem, sizeof(a->config_problem),
 			 "%s changed in %.1000s and take effect at the next start of the agent",
 			 later, a->options.config);
-	log_line(LOG_LEVEL_INFO, "configuration read again%s%s", later[0] ? ": " : "",
-		 a->config_problem);
+	log_line(LOG_LEVEL_INFO, "config_reloaded", "configuration read again%s%s",
+		 later[0] ? ": " : "", a->config_problem);
 }
 
 static void reload(struct agent *a);
@@ -521,7 +522,8 @@ static void reload_done(void *arg)
 		reload_apply(a, &r->fresh);
 	} else if (r->err != -ECANCELED) {
 		snprintf(a->config_problem, sizeof(a->config_problem), "%s", r->error);
-		log_line(LOG_LEVEL_ERROR, "%s; the configuration stays as it was", r->error);
+		log_line(LOG_LEVEL_ERROR, "config_refused", "%s; the configuration stays as it was",
+			 r->error);
 	}
 	free(r);
 	if (a->reload_again && !a->stopping)
@@ -533,7 +535,8 @@ static void reload(struct agent *a)
 	struct reload *r;
 
 	if (!a->options.config[0]) {
-		log_line(LOG_LEVEL_INFO, "SIGHUP: there is no --config to read again");
+		log_line(LOG_LEVEL_INFO, "config_absent",
+			 "SIGHUP: there is no --config to read again");
 		return;
 	}
 	a->reload_again = a->reloading;
@@ -547,7 +550,8 @@ static void reload(struct agent *a)
 	r->fresh = *a->flags;
 	a->reloading = disk_submit(a->disk, reload_work, reload_done, r) == 0;
 	if (!a->reloading) {
-		log_line(LOG_LEVEL_WARNING, "SIGHUP: the disk thread is busy; send it again later");
+		log_line(LOG_LEVEL_WARNING, "disk_busy",
+			 "SIGHUP: the disk thread is busy; send it again later");
 		free(r);
 	}
 }
@@ -585,7 +589,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		event_base_loopbreak(a->base);
 		return;
 	}
-	log_line(LOG_LEVEL_INFO, "stopping on SIG%s", sigabbrev_np((int)number));
+	log_line(LOG_LEVEL_INFO, "agent_stopping", "stopping on SIG%s", sigabbrev_np((int)number));
 	a->stopping = true;
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		http_unlisten(a->nodes[i].http, http_listening(a->nodes[i].http));
@@ -617,7 +621,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 static void on_library_log(int severity, const char *message)
 {
 	if (severity >= EVENT_LOG_WARN)
-		log_repeated(LOG_LEVEL_WARNING, "libevent", "libevent: %s", message);
+		log_repeated(LOG_LEVEL_WARNING, "library_warning", "libevent", "libevent: %s",
+			     message);
 }
 
 static int loop_open(struct agent *a)
@@ -677,23 +682,25 @@ int agent_run(const struct options *flags, const struct options *all)
 	a.options = *all;
 	err = log_start(STDERR_FILENO, all->log_format, all->log_level);
 	if (err)
-		log_line(LOG_LEVEL_WARNING, "the log may block the agent: %s", strerror(-err));
+		log_line(LOG_LEVEL_WARNING, "log_blocking", "the log may block the agent: %s",
+			 strerror(-err));
 	apply(&a);
-	log_line(LOG_LEVEL_INFO, "blixard-agent " BLIX_VERSION " starts, pid %ld", (long)getpid());
+	log_line(LOG_LEVEL_INFO, "agent_started", "blixard-agent " BLIX_VERSION " starts, pid %ld",
+		 (long)getpid());
 	state_open(&a.state, &a.options);
 	if (a.state.problem[0])
-		log_line(LOG_LEVEL_WARNING, "%s", a.state.problem);
+		log_line(LOG_LEVEL_WARNING, "state_problem", "%s", a.state.problem);
 	if (control_socket_directory(getenv("RUNTIME_DIRECTORY"), getenv("XDG_RUNTIME_DIR"),
 				     geteuid() == 0, a.run_directory,
 				     sizeof(a.run_directory)) < 0) {
 		a.run_directory[0] = '\0';
-		log_line(LOG_LEVEL_INFO,
+		log_line(LOG_LEVEL_INFO, "control_unreachable",
 			 "no control socket, so blixctl cannot reach this agent: set "
 			 "RUNTIME_DIRECTORY to a directory of this user");
 	}
 	err = loop_open(&a);
 	if (err)
-		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(-err));
+		log_line(LOG_LEVEL_ERROR, "agent_failed", "cannot start: %s", strerror(-err));
 	for (uint32_t i = 0; !err && i < all->n_targets; i++) {
 		a.n_nodes++;
 		err = node_start(&a, &a.nodes[i], &a.options.targets[i]);
@@ -704,7 +711,7 @@ int agent_run(const struct options *flags, const struct options *all)
 	}
 	loop_close(&a);
 	state_close(&a.state);
-	log_line(LOG_LEVEL_INFO, "stopped");
+	log_line(LOG_LEVEL_INFO, "agent_stopped", "stopped");
 	log_stop(AGENT_LOG_WAIT_MS);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -158,7 +158,7 @@ static void tell_refused(struct target *t)
 	uint64_t refused = t->values ? node_shm_counts(t->values).refused : 0;
 
 	if (refused > t->refused_said)
-		target_say(t, TARGET_LOG_REPEAT, "refused",
+		target_say(t, TARGET_LOG_REPEAT, "metrics_refused",
 			   "%llu metrics or series of the node are not shown: their names belong "
 			   "to the host, the agent or another metric, or a limit is reached",
 			   (unsigned long long)refused);

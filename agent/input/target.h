@@ -74,7 +74,7 @@ struct target_events {
 	/* From now on this agent drains a file, and it alone may write what the node shall do: call
 	 * target_control(). */
 	void (*drain_began)(void *arg, struct target *t);
-	/* One line for the log, without newline; `key` names its kind for rate limiting. */
+	/* One line for the log, without newline; `key` is its event: see log_events.def. */
 	void (*log)(void *arg, struct target *t, enum target_log kind, const char *key,
 		    const char *line);
 	void *arg;

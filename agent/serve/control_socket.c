@@ -185,7 +185,7 @@ static int client_start(struct client *c, struct control_socket *s, int fd)
 
 	*c = (struct client){.socket = s};
 	if (!is_trusted(fd, &c->peer)) {
-		log_repeated(LOG_LEVEL_WARNING, "control peer",
+		log_repeated(LOG_LEVEL_WARNING, "control_stranger", "control peer",
 			     "%s: refused process %d of user %u: only this agent's user and group, "
 			     "and root, give orders here",
 			     s->path, (int)c->peer.pid, (unsigned int)c->peer.uid);
@@ -301,7 +301,7 @@ static void try_listen(struct control_socket *s)
 	s->fd = fd;
 	s->problem[0] = '\0';
 	accept_again(s);
-	log_line(LOG_LEVEL_INFO, "taking orders on %s", s->path);
+	log_line(LOG_LEVEL_INFO, "control_listening", "taking orders on %s", s->path);
 }
 
 int control_socket_open(struct event_base *base, const struct control_socket_options *options,
@@ -326,7 +326,7 @@ int control_socket_open(struct event_base *base, const struct control_socket_opt
 	lock_open(s);
 	try_listen(s);
 	if (s->problem[0])
-		log_line(LOG_LEVEL_WARNING, "%s", s->problem);
+		log_line(LOG_LEVEL_WARNING, "control_unreachable", "%s", s->problem);
 	*ret_socket = s;
 	return 0;
 }
