@@ -6,6 +6,7 @@
 #include "agent/input/drain.h"
 #include "agent/input/node_shm.h"
 #include "agent/input/target.h"
+#include "shm/control.h"
 #include "shm/atomic.h"
 #include "shm/buckets.h"
 #include "shm/ring.h"
@@ -559,6 +560,23 @@ Test(target, a_refused_metric_is_counted_and_said)
 	strcpy(last_line, "");
 	target_collect(target);
 	cr_expect_str_eq(last_line, "", "once");
+}
+
+/* A real element is written and read in test/e2e/15-control.py. */
+Test(target, run_control_is_only_written_into_a_file_that_is_drained_and_has_a_place_for_it)
+{
+	struct blix_control_setting nothing = {0}, something = {.has_log_min = true,
+								.log_min = 9,
+								.log_min_ticks = 1};
+
+	target = start(10, 300);
+	cr_expect_eq(target_control(target, &nothing), -ENOENT);
+	cr_expect_eq(drains, 0);
+	file = shm_file_new(path, NULL);
+	EVENTUALLY(target, st.draining);
+	cr_expect_eq(drains, 1);
+	cr_expect_eq(target_control(target, &nothing), 0, "there is nothing to be taken back");
+	cr_expect_eq(target_control(target, &something), -ENOENT, "this file has no such element");
 }
 
 Test(target, agent_facts_are_shown)
