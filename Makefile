@@ -54,7 +54,7 @@ NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lcrypto -lprotobuf-c -lpthread
 
 # ---- programs -----------------------------------------------------------------------------------
 PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 \
-            $(if $(wildcard agent/main.c),$(B)/blixard-agent) $(if $(NODE_SRC),$(B)/blixard-node $(B)/blixard-load)
+            $(if $(wildcard agent/main.c),$(B)/blixard-agent) $(B)/blixctl $(if $(NODE_SRC),$(B)/blixard-node $(B)/blixard-load)
 
 .PHONY: all
 all: $(PROGRAMS)
@@ -69,6 +69,9 @@ $(B)/libblixard-hooks.so.0: $(HOOKS_OBJ) node-hooks/hooks.map
 
 $(B)/blixard-agent: $(B)/obj/agent/main.o $(AGENT_OBJ)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(AGENT_LIBS)
+
+$(B)/blixctl: $(B)/obj/shm/tools/blixctl.o
+	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ -ljansson
 
 $(B)/blixard-node: $(call obj,$(NODE_SRC)) $(NODE_PROTO_OBJ) $(B)/libblixard-hooks.a
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -o $@ $^ $(NODE_LIBS)
@@ -138,6 +141,7 @@ clean:
 .PHONY: install uninstall
 install: all $(B)/include/blixard_hooks.h
 	$(Q)install -Dm755 $(B)/blixard-agent $(DESTDIR)$(PREFIX)/bin/blixard-agent
+	$(Q)install -Dm755 $(B)/blixctl $(DESTDIR)$(PREFIX)/bin/blixctl
 	$(Q)install -Dm644 $(B)/include/blixard_hooks.h $(DESTDIR)$(PREFIX)/include/blixard_hooks.h
 	$(Q)install -Dm644 $(B)/libblixard-hooks.a $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.a
 	$(Q)install -Dm755 $(B)/libblixard-hooks.so.0 $(DESTDIR)$(PREFIX)/lib/libblixard-hooks.so.0
@@ -147,5 +151,5 @@ install: all $(B)/include/blixard_hooks.h
 		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/blixard-hooks.pc
 
 uninstall:
-	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/blixard-agent include/blixard_hooks.h \
+	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/blixard-agent bin/blixctl include/blixard_hooks.h \
 		lib/libblixard-hooks.a lib/libblixard-hooks.so.0 lib/libblixard-hooks.so lib/pkgconfig/blixard-hooks.pc)

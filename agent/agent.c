@@ -1,8 +1,11 @@
 /* agent/agent.c - see agent.h. */
 #include "agent/agent.h"
+#include "agent/control_command.h"
 #include "agent/disk.h"
 #include "agent/input/target.h"
 #include "agent/log.h"
+#include "agent/run_control.h"
+#include "agent/serve/control_socket.h"
 #include "agent/serve/http.h"
 #include "agent/serve/listen.h"
 #include "agent/state.h"
@@ -10,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +28,7 @@ struct node {
 	struct target *target;
 	struct http *http;
 	struct listener *listener;
+	struct control_socket *orders; /* NULL: there is no place for one */
 	struct serve_source source;
 	struct address derived; /* from the node's gRPC address, or kept from the last time */
 	bool has_derived;
@@ -43,6 +48,10 @@ struct agent {
 	struct event *signals[3];
 	struct event *turn;
 	struct event *drain;
+	struct run_control control;
+	struct event *control_due;
+	char run_directory[OPTIONS_PATH_MAX]; /* "" = none */
+	json_t *settings;		      /* of `control`, as the pages last showed them */
 	uint64_t turned_ns;
 	uint64_t start_ns;
 	bool stopping;
@@ -63,12 +72,13 @@ static uint64_t clock_ns(clockid_t clock)
 
 static void set_facts(struct node *n)
 {
-	const struct agent_facts facts = {
+	struct agent_facts facts = {
 		.version = BLIX_VERSION,
 		.listen_up = listener_is_up(n->listener),
 		.log_lines_dropped = log_dropped(),
 	};
 
+	facts.sampling_set = run_control_ratio(&n->agent->control, &facts.sampling_ratio);
 	target_set_agent_facts(n->target, &facts);
 }
 
@@ -102,6 +112,8 @@ static void status_of_agent(const struct node *n, struct serve_status *s)
 	s->state_directory = a->state.path;
 	s->state_problem = a->state.problem;
 	http_counts(n->http, &s->http);
+	s->control_socket = n->orders ? control_socket_path(n->orders) : "";
+	s->control_problem = n->orders ? control_socket_problem(n->orders) : "";
 }
 
 static void status_of_file(const struct target_status *t, struct serve_status *s)
@@ -159,6 +171,119 @@ static void status(void *arg, struct serve_status *ret_status)
 	status_of_node(&t, ret_status);
 	status_of_file(&t, ret_status);
 	status_of_agent(n, ret_status);
+	json_decref(n->agent->settings);
+	n->agent->settings = control_settings_json(&n->agent->control, clock_ns(CLOCK_MONOTONIC));
+	ret_status->control = n->agent->settings;
+}
+
+/* ---- run-time control ------------------------------------------------------------------------ */
+
+static void write_control(struct node *n, uint64_t now_ns)
+{
+	struct blix_control_setting setting;
+	int err;
+
+	run_control_merge(&n->agent->control, now_ns, &setting);
+	err = target_control(n->target, &setting);
+	if (err == -EINVAL)
+		log_repeated(LOG_LEVEL_ERROR, "control_refused", "control",
+			     "%s: run-time control was refused", n->options->shm);
+}
+
+/* The settings changed, one has ended, or those without end are to be written again. */
+static void control_now(struct agent *a)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC), due;
+	struct timeval after;
+
+	if (run_control_expire(&a->control, now))
+		log_line(LOG_LEVEL_INFO, "control_ended", "run-time control: a setting has ended");
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		write_control(&a->nodes[i], now);
+	due = run_control_due_ns(&a->control, now);
+	evtimer_del(a->control_due);
+	if (due == UINT64_MAX)
+		return;
+	due = due > now ? (due - now) / 1000 + 1 : 1;
+	after = (struct timeval){.tv_sec = (time_t)(due / 1000000),
+				 .tv_usec = (suseconds_t)(due % 1000000)};
+	evtimer_add(a->control_due, &after);
+}
+
+static void on_control_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	control_now(arg);
+}
+
+static void on_drain_began(void *arg, struct target *t)
+{
+	struct node *n = arg;
+
+	(void)t;
+	if (n->target) /* else it is not known yet, and gets its settings when all have started */
+		write_control(n, clock_ns(CLOCK_MONOTONIC));
+}
+
+static void add_files(struct agent *a, json_t *answer)
+{
+	json_t *files = json_array();
+
+	for (uint32_t i = 0; i < a->n_nodes; i++) {
+		struct target_status t;
+
+		target_status(a->nodes[i].target, &t);
+		json_array_append_new(files,
+				      json_pack("{s:o, s:s, s:s, s:b}", "path",
+						serve_json_text(t.shm_path), "node",
+						target_node_name(t.node), "file",
+						target_file_name(t.file), "draining", t.draining));
+	}
+	json_object_set_new(answer, "files", files);
+	json_object_set_new(answer, "agent_version", json_string(BLIX_VERSION));
+	json_object_set_new(answer, "agent_pid", json_integer(getpid()));
+}
+
+static int add_text(const char *text, size_t len, void *arg)
+{
+	buf_add(arg, text, len);
+	return ((struct buf *)arg)->failed ? -1 : 0;
+}
+
+static void on_order(void *arg, const struct control_peer *peer, const char *line, size_t len,
+		     struct buf *reply)
+{
+	struct agent *a = arg;
+	char said[CONTROL_SAID_MAX];
+	bool changed = false;
+	json_t *answer =
+		control_command(&a->control, line, len, clock_ns(CLOCK_MONOTONIC), &changed, said);
+
+	if (changed) {
+		log_line(LOG_LEVEL_INFO, "control_changed",
+			 "run-time control: %s, by process %d of user %u", said, (int)peer->pid,
+			 (unsigned int)peer->uid);
+		control_now(a);
+	}
+	add_files(a, answer);
+	json_dump_callback(answer, add_text, reply, JSON_COMPACT);
+	json_decref(answer);
+}
+
+static void take_orders(struct agent *a, struct node *n)
+{
+	const char *slash = strrchr(n->options->shm, '/');
+	const struct control_socket_options options = {
+		.directory = a->run_directory,
+		.name = slash ? slash + 1 : n->options->shm,
+		.answer = on_order,
+		.arg = a,
+	};
+
+	if (a->run_directory[0] && control_socket_open(a->base, &options, &n->orders) < 0)
+		log_line(LOG_LEVEL_WARNING, "control_unreachable",
+			 "%s: no control socket: the path of %s/%s.sock is too long",
+			 n->options->shm, a->run_directory, options.name);
 }
 
 /* ---- where to listen ------------------------------------------------------------------------- */
@@ -232,7 +357,7 @@ static void listen_first(struct node *n)
 		listener_set(n->listener, &n->derived);
 		return;
 	}
-	log_line(LOG_LEVEL_INFO,
+	log_line(LOG_LEVEL_INFO, "listen_unknown",
 		 "%s: where to listen follows from the node's gRPC address once its file is there; "
 		 "--listen ADDR:PORT says it now",
 		 n->options->shm);
@@ -248,11 +373,11 @@ static void on_target_log(void *arg, struct target *t, enum target_log kind, con
 
 	(void)t;
 	if (kind == TARGET_LOG_STATE) {
-		log_line(LOG_LEVEL_INFO, "%s", line);
+		log_line(LOG_LEVEL_INFO, key, "%s", line);
 		return;
 	}
 	snprintf(whole_key, sizeof(whole_key), "%.64s %.90s", key, n->options->shm);
-	log_repeated(LOG_LEVEL_WARNING, whole_key, "%s", line);
+	log_repeated(LOG_LEVEL_WARNING, key, whole_key, "%s", line);
 }
 
 static int node_start(struct agent *a, struct node *n, const struct options_target *options)
@@ -268,6 +393,7 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 	};
 	const struct target_events events = {
 		.address_known = on_address_known,
+		.drain_began = on_drain_began,
 		.log = on_target_log,
 		.arg = n,
 	};
@@ -291,22 +417,41 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 	if (!err)
 		err = listener_new(a->base, &with_http, &n->listener);
 	if (err) {
-		log_line(LOG_LEVEL_ERROR, "%s: cannot follow this file: %s", options->shm,
-			 strerror(-err));
+		log_line(LOG_LEVEL_ERROR, "file_unfollowed", "%s: cannot follow this file: %s",
+			 options->shm, strerror(-err));
 		return err;
 	}
 	listen_first(n);
+	take_orders(a, n);
 	return 0;
 }
 
 static void node_stop(struct node *n)
 {
+	n->orders = control_socket_close(n->orders);
 	n->listener = listener_free(n->listener);
 	n->http = http_free(n->http);
 	n->target = target_free(n->target);
 }
 
 /* ---- configuration --------------------------------------------------------------------------- */
+
+static void apply_control(struct agent *a)
+{
+	const struct options_sampling *s = &a->options.sampling;
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+
+	(void)run_control_clear(&a->control, RUN_CONTROL_CONFIG);
+	/* All of it is in range: options.c has checked it. */
+	if (s->has_ratio)
+		(void)run_control_sample(&a->control, RUN_CONTROL_CONFIG, NULL, s->ratio, 0, now);
+	for (uint32_t i = 0; i < s->n_rules; i++)
+		(void)run_control_sample(&a->control, RUN_CONTROL_CONFIG, s->rules[i].name,
+					 s->rules[i].ratio, s->rules[i].for_s, now);
+	if (a->options.node_log_min)
+		(void)run_control_log(&a->control, RUN_CONTROL_CONFIG, a->options.node_log_min, 0,
+				      now);
+}
 
 static void apply(struct agent *a)
 {
@@ -317,6 +462,7 @@ static void apply(struct agent *a)
 	};
 	log_set_format(a->options.log_format);
 	log_set_level(a->options.log_level);
+	apply_control(a);
 }
 
 struct reload {
@@ -351,14 +497,17 @@ static void reload_apply(struct agent *a, const struct options *fresh)
 	a->options.created_lines = fresh->created_lines;
 	a->options.log_format = fresh->log_format;
 	a->options.log_level = fresh->log_level;
+	a->options.node_log_min = fresh->node_log_min;
+	a->options.sampling = fresh->sampling;
 	apply(a);
+	control_now(a);
 	a->config_problem[0] = '\0';
 	if (later[0])
 		snprintf(a->config_problem, sizeof(a->config_problem),
 			 "%s changed in %.1000s and take effect at the next start of the agent",
 			 later, a->options.config);
-	log_line(LOG_LEVEL_INFO, "configuration read again%s%s", later[0] ? ": " : "",
-		 a->config_problem);
+	log_line(LOG_LEVEL_INFO, "config_reloaded", "configuration read again%s%s",
+		 later[0] ? ": " : "", a->config_problem);
 }
 
 static void reload(struct agent *a);
@@ -373,7 +522,8 @@ static void reload_done(void *arg)
 		reload_apply(a, &r->fresh);
 	} else if (r->err != -ECANCELED) {
 		snprintf(a->config_problem, sizeof(a->config_problem), "%s", r->error);
-		log_line(LOG_LEVEL_ERROR, "%s; the configuration stays as it was", r->error);
+		log_line(LOG_LEVEL_ERROR, "config_refused", "%s; the configuration stays as it was",
+			 r->error);
 	}
 	free(r);
 	if (a->reload_again && !a->stopping)
@@ -385,7 +535,8 @@ static void reload(struct agent *a)
 	struct reload *r;
 
 	if (!a->options.config[0]) {
-		log_line(LOG_LEVEL_INFO, "SIGHUP: there is no --config to read again");
+		log_line(LOG_LEVEL_INFO, "config_absent",
+			 "SIGHUP: there is no --config to read again");
 		return;
 	}
 	a->reload_again = a->reloading;
@@ -399,7 +550,8 @@ static void reload(struct agent *a)
 	r->fresh = *a->flags;
 	a->reloading = disk_submit(a->disk, reload_work, reload_done, r) == 0;
 	if (!a->reloading) {
-		log_line(LOG_LEVEL_WARNING, "SIGHUP: the disk thread is busy; send it again later");
+		log_line(LOG_LEVEL_WARNING, "disk_busy",
+			 "SIGHUP: the disk thread is busy; send it again later");
 		free(r);
 	}
 }
@@ -437,7 +589,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		event_base_loopbreak(a->base);
 		return;
 	}
-	log_line(LOG_LEVEL_INFO, "stopping on SIG%s", sigabbrev_np((int)number));
+	log_line(LOG_LEVEL_INFO, "agent_stopping", "stopping on SIG%s", sigabbrev_np((int)number));
 	a->stopping = true;
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		http_unlisten(a->nodes[i].http, http_listening(a->nodes[i].http));
@@ -461,13 +613,16 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	a->turned_ns = clock_ns(CLOCK_MONOTONIC);
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		control_socket_retry(a->nodes[i].orders);
 	arm_turn(a);
 }
 
 static void on_library_log(int severity, const char *message)
 {
 	if (severity >= EVENT_LOG_WARN)
-		log_repeated(LOG_LEVEL_WARNING, "libevent", "libevent: %s", message);
+		log_repeated(LOG_LEVEL_WARNING, "library_warning", "libevent", "libevent: %s",
+			     message);
 }
 
 static int loop_open(struct agent *a)
@@ -485,7 +640,8 @@ static int loop_open(struct agent *a)
 		return err;
 	a->turn = evtimer_new(a->base, on_turn, a);
 	a->drain = evtimer_new(a->base, on_drain, a);
-	if (!a->turn || !a->drain)
+	a->control_due = evtimer_new(a->base, on_control_due, a);
+	if (!a->turn || !a->drain || !a->control_due)
 		return -ENOMEM;
 	arm_turn(a);
 	for (size_t i = 0; i < 3; i++) {
@@ -509,6 +665,9 @@ static void loop_close(struct agent *a)
 		event_free(a->turn);
 	if (a->drain)
 		event_free(a->drain);
+	if (a->control_due)
+		event_free(a->control_due);
+	json_decref(a->settings);
 	if (a->base)
 		event_base_free(a->base);
 	libevent_global_shutdown();
@@ -523,24 +682,36 @@ int agent_run(const struct options *flags, const struct options *all)
 	a.options = *all;
 	err = log_start(STDERR_FILENO, all->log_format, all->log_level);
 	if (err)
-		log_line(LOG_LEVEL_WARNING, "the log may block the agent: %s", strerror(-err));
+		log_line(LOG_LEVEL_WARNING, "log_blocking", "the log may block the agent: %s",
+			 strerror(-err));
 	apply(&a);
-	log_line(LOG_LEVEL_INFO, "blixard-agent " BLIX_VERSION " starts, pid %ld", (long)getpid());
+	log_line(LOG_LEVEL_INFO, "agent_started", "blixard-agent " BLIX_VERSION " starts, pid %ld",
+		 (long)getpid());
 	state_open(&a.state, &a.options);
 	if (a.state.problem[0])
-		log_line(LOG_LEVEL_WARNING, "%s", a.state.problem);
+		log_line(LOG_LEVEL_WARNING, "state_problem", "%s", a.state.problem);
+	if (control_socket_directory(getenv("RUNTIME_DIRECTORY"), getenv("XDG_RUNTIME_DIR"),
+				     geteuid() == 0, a.run_directory,
+				     sizeof(a.run_directory)) < 0) {
+		a.run_directory[0] = '\0';
+		log_line(LOG_LEVEL_INFO, "control_unreachable",
+			 "no control socket, so blixctl cannot reach this agent: set "
+			 "RUNTIME_DIRECTORY to a directory of this user");
+	}
 	err = loop_open(&a);
 	if (err)
-		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(-err));
+		log_line(LOG_LEVEL_ERROR, "agent_failed", "cannot start: %s", strerror(-err));
 	for (uint32_t i = 0; !err && i < all->n_targets; i++) {
 		a.n_nodes++;
 		err = node_start(&a, &a.nodes[i], &a.options.targets[i]);
 	}
-	if (!err)
+	if (!err) {
+		control_now(&a);
 		event_base_dispatch(a.base);
+	}
 	loop_close(&a);
 	state_close(&a.state);
-	log_line(LOG_LEVEL_INFO, "stopped");
+	log_line(LOG_LEVEL_INFO, "agent_stopped", "stopped");
 	log_stop(AGENT_LOG_WAIT_MS);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -116,10 +116,12 @@ static size_t time_text(char *text, size_t size, uint64_t unix_ns)
 }
 
 size_t log_compose(char *line, size_t size, enum log_format format, bool priority,
-		   enum log_level level, uint64_t unix_ns, const char *message, uint64_t muted)
+		   enum log_level level, uint64_t unix_ns, const char *event, const char *message,
+		   uint64_t muted)
 {
 	bool json = format == LOG_FORMAT_JSON;
 	char when[40] = "", escaped[LOG_LINE_BYTES], times[80] = "", prefix[8] = "";
+	char kind[LOG_EVENT_MAX + 16] = "";
 	int n;
 
 	log_escape(escaped, sizeof(escaped), message, strlen(message), json);
@@ -127,19 +129,22 @@ size_t log_compose(char *line, size_t size, enum log_format format, bool priorit
 		snprintf(prefix, sizeof(prefix), "<%c>", priorities[level]);
 	if (unix_ns)
 		time_text(when, sizeof(when), unix_ns);
+	if (event)
+		snprintf(kind, sizeof(kind), json ? ",\"event\":\"%.*s\"" : "event=%.*s ",
+			 LOG_EVENT_MAX, event);
 	if (json) {
 		if (muted)
 			snprintf(times, sizeof(times), ",\"repeated\":%" PRIu64, muted);
-		n = snprintf(line, size, "%s{%s%s%s\"level\":\"%s\",\"message\":\"%s\"%s}\n",
+		n = snprintf(line, size, "%s{%s%s%s\"level\":\"%s\"%s,\"message\":\"%s\"%s}\n",
 			     prefix, when[0] ? "\"time\":\"" : "", when, when[0] ? "\"," : "",
-			     log_level_names[level], escaped, times);
+			     log_level_names[level], kind, escaped, times);
 	} else {
 		if (muted)
 			snprintf(times, sizeof(times),
 				 " (%" PRIu64 " more since the last such line)", muted);
-		n = snprintf(line, size, "%s%s%s%s%s%s%s\n", prefix, when, when[0] ? " " : "",
-			     priority ? "" : log_level_names[level], priority ? "" : ": ", escaped,
-			     times);
+		n = snprintf(line, size, "%s%s%s%s%s%s%s%s\n", prefix, when, when[0] ? " " : "",
+			     priority ? "" : log_level_names[level], priority ? "" : ": ", kind,
+			     escaped, times);
 	}
 	assert(n > 0 && (size_t)n < size);
 	return (size_t)n;
@@ -179,7 +184,7 @@ static void write_all(int fd, const char *bytes, size_t len)
 	}
 }
 
-static void submit(enum log_level level, uint64_t muted, const char *message)
+static void submit(enum log_level level, const char *event, uint64_t muted, const char *message)
 {
 	char line[LOG_LINE_BYTES + 256];
 	enum log_format format = (enum log_format)atomic_load(&format_now);
@@ -187,7 +192,8 @@ static void submit(enum log_level level, uint64_t muted, const char *message)
 	uint64_t now = out.journal || !out.started ? 0 : clock_ns(CLOCK_REALTIME), lost;
 	size_t len;
 
-	len = log_compose(line, sizeof(line), format, out.journal, level, now, message, muted);
+	len = log_compose(line, sizeof(line), format, out.journal, level, now,
+			  out.started ? event : NULL, message, muted);
 	pthread_mutex_lock(&out.lock);
 	if (!out.running) {
 		pthread_mutex_unlock(&out.lock);
@@ -202,7 +208,7 @@ static void submit(enum log_level level, uint64_t muted, const char *message)
 		snprintf(text, sizeof(text), "%" PRIu64 " lines were lost here: stderr is not read",
 			 lost);
 		n = log_compose(note, sizeof(note), format, out.journal, LOG_LEVEL_WARNING, now,
-				text, 0);
+				"log_lines_lost", text, 0);
 		/* Only together with the line that follows, else the note would be told twice. */
 		if (LOG_BUFFER_BYTES - out.used >= n + len && ring_put(note, n))
 			out.dropped_said += lost;
@@ -214,7 +220,7 @@ static void submit(enum log_level level, uint64_t muted, const char *message)
 	pthread_mutex_unlock(&out.lock);
 }
 
-void log_line(enum log_level level, const char *format, ...)
+void log_line(enum log_level level, const char *event, const char *format, ...)
 {
 	char message[LOG_LINE_BYTES];
 	va_list args;
@@ -224,7 +230,7 @@ void log_line(enum log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	submit(level, 0, message);
+	submit(level, event, 0, message);
 }
 
 /* ---- repeated failures ---------------------------------------------------------------------- */
@@ -267,7 +273,7 @@ void log_limit_forget(struct log_limit *limit, const char *key)
 		memset(k, 0, sizeof(*k));
 }
 
-void log_repeated(enum log_level level, const char *key, const char *format, ...)
+void log_repeated(enum log_level level, const char *event, const char *key, const char *format, ...)
 {
 	char message[LOG_LINE_BYTES];
 	uint64_t muted = 0;
@@ -284,7 +290,7 @@ void log_repeated(enum log_level level, const char *key, const char *format, ...
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	submit(level, muted, message);
+	submit(level, event, muted, message);
 }
 
 void log_settled(const char *key)

@@ -31,14 +31,16 @@ void log_stop(uint32_t wait_ms);
 void log_set_level(enum log_level level);
 void log_set_format(enum log_format format);
 
-/* One line, without its newline; control characters and malformed UTF-8 are made visible, so
+/* One line, without its newline. `event` names its kind for programs and does not change with the
+ * words: one of log_events.def, which says what each means. Control characters and malformed UTF-8 are made visible, so
  * foreign text can be passed as it is. Before log_start() it is written at once. */
-void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void log_line(enum log_level level, const char *event, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* A failure that may repeat: the first one of a `key` is a line, further ones within
  * LOG_REPEAT_NS are counted and the next line tells how many they were. */
-void log_repeated(enum log_level level, const char *key, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void log_repeated(enum log_level level, const char *event, const char *key, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
 
 /* The failure is over: the next one of this key is a line again. */
 void log_settled(const char *key);
@@ -48,7 +50,7 @@ uint64_t log_dropped(void);
 
 /* ---- pure parts, for tests ------------------------------------------------------------------- */
 
-enum { LOG_KEY_MAX = 160, LOG_KEYS_MAX = 64 };
+enum { LOG_KEY_MAX = 160, LOG_KEYS_MAX = 64, LOG_EVENT_MAX = 40 };
 
 /* Which keys spoke lately. Zeroed memory is an empty table; when full, the key that has been
  * silent for longest gives up its place. */
@@ -69,8 +71,10 @@ void log_limit_forget(struct log_limit *limit, const char *key);
  * `json` it is the inside of a JSON string. Returns the length. */
 size_t log_escape(char *out, size_t size, const char *text, size_t len, bool json);
 
-/* A whole line with its newline. `unix_ns` 0: no time (the journal has its own). */
+/* A whole line with its newline. `unix_ns` 0: no time (the journal has its own). `event` NULL: none,
+ * as for a person at a terminal. */
 size_t log_compose(char *out, size_t size, enum log_format format, bool priority,
-		   enum log_level level, uint64_t unix_ns, const char *message, uint64_t muted);
+		   enum log_level level, uint64_t unix_ns, const char *event, const char *message,
+		   uint64_t muted);
 
 #endif

@@ -19,7 +19,7 @@ static int print(struct buf *text)
 
 	buf_done(text);
 	if (!ok)
-		log_line(LOG_LEVEL_ERROR, "cannot write to standard output");
+		log_line(LOG_LEVEL_ERROR, "output_failed", "cannot write to standard output");
 	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -64,7 +64,7 @@ static int read_options(int argc, char **argv, struct options *flags, struct opt
 		err = options_complete(all, error);
 	if (err) {
 		log_set_format(all->log_format);
-		log_line(LOG_LEVEL_ERROR, "%s", error);
+		log_line(LOG_LEVEL_ERROR, "options_refused", "%s", error);
 	}
 	return err;
 }

@@ -1,5 +1,6 @@
 /* agent/options.c - see options.h. */
 #include "agent/options.h"
+#include "agent/run_control.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -168,6 +169,15 @@ static int set_log_level(struct options *o, const char *value, char *reason)
 	return 0;
 }
 
+static int set_node_log_level(struct options *o, const char *value, char *reason)
+{
+	if (run_control_level(value, &o->node_log_min) < 0)
+		return refuse(reason,
+			      "is none of trace, debug, info, warn, error, fatal, off, or a "
+			      "severity from 1 to 24");
+	return 0;
+}
+
 static int set_dump(struct options *o, const char *value, char *reason)
 {
 	static const char *const words[] = {"json", "markdown"};
@@ -271,6 +281,7 @@ DIFFERS(linger_s)
 DIFFERS(owner)
 DIFFERS(log_format)
 DIFFERS(log_level)
+DIFFERS(node_log_min)
 
 enum { LIVE = CONFIGURABLE | RELOADABLE };
 
@@ -306,11 +317,16 @@ static const struct row rows[] = {
 	{ "config", "FILE", TAKES_TEXT, 0, set_config, NULL,
 	  "JSON object whose keys are these flags without dashes in front; a flag\n"
 	  "wins over its key. SIGHUP reads it again: names, created-lines, log-level\n"
-	  "and log-format change at once, the others at the next start" },
+	  "and log-format change at once, the others at the next start. One key more:\n"
+	  "\"sampling\": {\"ratio\": 0.1, \"rules\": [{\"name\": \"*/CreateVm\", \"ratio\": 1,\n"
+	  "\"for\": \"10m\"}]} changes what the nodes sample; see also blixctl --help" },
 	{ "log-level", "error|warning|info|debug", TAKES_TEXT, LIVE, set_log_level,
 	  differs_log_level, "what to say on stderr. Default: info" },
 	{ "log-format", "text|json", TAKES_TEXT, LIVE, set_log_format, differs_log_format,
 	  "how to say it. Default: text" },
+	{ "node-log-level", "LEVEL", TAKES_TEXT, LIVE, set_node_log_level, differs_node_log_min,
+	  "lowest level of the logs that the nodes record: trace, debug, info, warn,\n"
+	  "error, fatal, off. Default: the nodes' own" },
 	{ .help = "Instead of serving" },
 	{ "check", NULL, TAKES_NOTHING, 0, set_check, NULL,
 	  "validate flags, configuration, files and addresses, say what was found,\n"
@@ -619,7 +635,14 @@ static int config_targets(struct config *c, const json_t *root, const json_t *sh
 static int config_key(struct config *c, const json_t *root, const char *key, const json_t *value)
 {
 	uint32_t i = row_find(key, strlen(key), true);
+	char reason[OPTIONS_SAMPLING_REASON_MAX];
 	const char *near;
+
+	if (!strcmp(key, "sampling")) {
+		if (options_sampling(&c->o->sampling, value, reason) < 0)
+			return fail_at(c, key, 0, "%s", reason);
+		return 0;
+	}
 
 	if (i == ROWS) {
 		near = nearest(key, strlen(key), true);

@@ -25,6 +25,9 @@ enum {
 	OPTIONS_CONFIG_BYTES_MAX = 1 << 20,
 	OPTIONS_STALE_AFTER_MAX_S = 3600,
 	OPTIONS_LINGER_MAX_S = 7 * 24 * 3600,
+	OPTIONS_RULES_MAX = 16, /* of "sampling" */
+	OPTIONS_RULE_NAME_MAX = 48,
+	OPTIONS_SAMPLING_REASON_MAX = 192,
 
 	LOG_BUFFER_BYTES = 64 << 10,
 	LOG_LINE_BYTES = 2048, /* of one message; longer ones are cut */
@@ -73,6 +76,18 @@ struct options_target {
 	struct address listen;
 };
 
+/* Run-time control that holds until the file says something else. */
+struct options_sampling {
+	bool has_ratio;
+	double ratio;
+	uint32_t n_rules;
+	struct options_rule {
+		char name[OPTIONS_RULE_NAME_MAX]; /* a pattern, terminated */
+		double ratio;
+		uint32_t for_s; /* from when the file was read; 0 = without end */
+	} rules[OPTIONS_RULES_MAX];
+};
+
 /* Plain data: may be copied. */
 struct options {
 	enum options_action action;
@@ -87,6 +102,8 @@ struct options {
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;
 	enum log_level log_level;
+	uint32_t node_log_min; /* lowest severity the nodes record; 0 = as they think right */
+	struct options_sampling sampling;
 	uint64_t by_flag; /* bit i: row i of the table came from the command line, which wins */
 };
 
@@ -99,6 +116,11 @@ int options_parse(struct options *o, int argc, char **argv, char error[OPTIONS_E
  * command line keep their value. 0; -EINVAL, error; then *o is unchanged. */
 int options_config(struct options *o, const char *path, const char *text, size_t len,
 		   char error[OPTIONS_ERROR_MAX]);
+
+/* The value of the key "sampling". 0; -EINVAL and the rest of a sentence; then *ret is unchanged. */
+struct json_t;
+int options_sampling(struct options_sampling *ret, const struct json_t *value,
+		     char reason[OPTIONS_SAMPLING_REASON_MAX]);
 
 /* Read the whole file into malloc'd *ret_text, which the caller frees. May wait for a disk.
  * 0; -ENOMEM; -EFBIG; -EINVAL no regular file; or as open(2) and read(2) say; always with error. */

@@ -174,7 +174,7 @@ static void write_done(void *arg)
 	struct write_job *job = arg;
 
 	if (job->err && job->err != -ECANCELED)
-		log_repeated(LOG_LEVEL_WARNING, "state",
+		log_repeated(LOG_LEVEL_WARNING, "state_unwritten", "state",
 			     "cannot keep the address in the state directory: %s",
 			     strerror(-job->err));
 	free(job);

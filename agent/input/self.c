@@ -20,8 +20,8 @@ enum { SELF_FDS_MAX = 65536, SELF_LANE_STATES = 3 };
 static const char *const lane_states[SELF_LANE_STATES] = {"unused", "free", "owned"};
 static const char *const drop_kinds[BLIX_DROP_KINDS] = {"span", "log"};
 static const char *const drop_reasons[SELF_DROP_REASONS] = {
-	"full", "shed", "too_big", "reentrant", "contended", "open_limit", "corrupt", "disabled",
-	"rate_limited",
+	"full",	      "shed",	 "too_big",  "reentrant",    "contended",
+	"open_limit", "corrupt", "disabled", "rate_limited",
 };
 
 struct self {
@@ -39,6 +39,7 @@ struct self {
 	uint32_t heartbeat, start, cpu_wait;
 	uint32_t corrupt, quarantined, regressions, overflow, incarnations, orphans;
 	uint32_t lanes[SELF_LANE_STATES], records[DRAIN_KINDS], used_ratio, listen_up, log_dropped;
+	uint32_t sampling_ratio;
 	uint32_t dropped[BLIX_DROP_KINDS][SELF_DROP_REASONS];
 	uint32_t cpu, resident, address_space, process_start, fds, fds_max;
 
@@ -189,6 +190,7 @@ static void register_input(struct registration *r)
 	register_rings(r);
 	self->listen_up = plain(r, BLIX_agent_listen_up);
 	self->log_dropped = plain(r, BLIX_agent_log_lines_dropped_total);
+	self->sampling_ratio = plain(r, BLIX_agent_sampling_ratio);
 }
 
 static void register_process(struct registration *r)
@@ -359,6 +361,8 @@ static void set_input(struct self *self, struct snapshot *s, const struct self_f
 	snapshot_hide_series(s, self->orphans, !facts->orphans_known);
 	snapshot_set_i64(s, self->listen_up, facts->listen_up);
 	snapshot_set_u64(s, self->log_dropped, facts->log_lines_dropped);
+	snapshot_set_f64(s, self->sampling_ratio, facts->sampling_ratio);
+	snapshot_hide_series(s, self->sampling_ratio, !facts->sampling_set);
 }
 
 static void set_rings(struct self *self, struct snapshot *s, const struct self_facts *facts)

@@ -18,6 +18,8 @@ struct self_facts {
 	const char *agent_version;
 	bool listen_up;
 	uint64_t log_lines_dropped;
+	bool sampling_set;
+	double sampling_ratio;
 	enum target_node node;
 	enum target_file file;
 	bool node_up;

@@ -1,4 +1,5 @@
 /* agent/input/target.c - the interface of a target. See target_private.h for its other files. */
+#include "agent/input/node_control.h"
 #include "agent/input/target_private.h"
 
 #include <errno.h>
@@ -95,6 +96,15 @@ void target_set_agent_facts(struct target *t, const struct agent_facts *facts)
 	t->agent_version[len] = '\0';
 	t->listen_up = facts->listen_up;
 	t->log_lines_dropped = facts->log_lines_dropped;
+	t->sampling_set = facts->sampling_set;
+	t->sampling_ratio = facts->sampling_ratio;
+}
+
+int target_control(struct target *t, const struct blix_control_setting *setting)
+{
+	if (!t->now.drain)
+		return -ENOENT;
+	return node_control_write(t->now.map, setting);
 }
 
 /* ---- collecting ------------------------------------------------------------------------------ */
@@ -112,6 +122,8 @@ static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f
 		.agent_version = t->agent_version,
 		.listen_up = t->listen_up,
 		.log_lines_dropped = t->log_lines_dropped,
+		.sampling_set = t->sampling_set,
+		.sampling_ratio = t->sampling_ratio,
 		.node = t->node,
 		.file = t->file,
 		.node_up = node_up(t),
@@ -146,7 +158,7 @@ static void tell_refused(struct target *t)
 	uint64_t refused = t->values ? node_shm_counts(t->values).refused : 0;
 
 	if (refused > t->refused_said)
-		target_say(t, TARGET_LOG_REPEAT, "refused",
+		target_say(t, TARGET_LOG_REPEAT, "metrics_refused",
 			   "%llu metrics or series of the node are not shown: their names belong "
 			   "to the host, the agent or another metric, or a limit is reached",
 			   (unsigned long long)refused);

@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 struct event_base;
+struct blix_control_setting;
 struct disk;
 struct target;
 
@@ -70,7 +71,10 @@ struct target_events {
 	/* A file was attached and names this gRPC address ("" if it names none). Called for every
 	 * incarnation. The text is UTF-8 and terminated, but otherwise the node's word. */
 	void (*address_known)(void *arg, struct target *t, const char *grpc_address);
-	/* One line for the log, without newline; `key` names its kind for rate limiting. */
+	/* From now on this agent drains a file, and it alone may write what the node shall do: call
+	 * target_control(). */
+	void (*drain_began)(void *arg, struct target *t);
+	/* One line for the log, without newline; `key` is its event: see log_events.def. */
 	void (*log)(void *arg, struct target *t, enum target_log kind, const char *key,
 		    const char *line);
 	void *arg;
@@ -143,7 +147,13 @@ struct agent_facts {
 	const char *version; /* of the agent; NULL = unknown */
 	bool listen_up;	     /* this target's listener accepts connections */
 	uint64_t log_lines_dropped;
+	bool sampling_set;     /* run-time control sets the general sampling ratio */
+	double sampling_ratio; /* to this */
 };
 void target_set_agent_facts(struct target *t, const struct agent_facts *facts);
+
+/* Write run-time control into the current file, if this agent drains it.
+ * 0; -ENOENT it drains none, or that has no such element; -EINVAL out of range. */
+int target_control(struct target *t, const struct blix_control_setting *setting);
 
 #endif

@@ -51,8 +51,8 @@ int target_rebuild(struct target *t)
 		r = t->values ? 0 : -ENOMEM;
 	}
 	if (r < 0)
-		target_say(t, TARGET_LOG_REPEAT, "families", "cannot set up every family: %s",
-			   strerror(-r));
+		target_say(t, TARGET_LOG_REPEAT, "families_incomplete",
+			   "cannot set up every family: %s", strerror(-r));
 	return r;
 }
 
@@ -279,6 +279,8 @@ void target_retry_lock(struct target *t)
 		t->polled_ns = target_mono_ns();
 		if (t->life.gone)
 			drain_note_exit(t->now.drain, t->gone_ns);
+		if (t->events.drain_began)
+			t->events.drain_began(t->events.arg, t);
 	}
 }
 
@@ -309,7 +311,7 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	target_rebuild(t);
 	follow_process(t);
 	target_retry_lock(t);
-	target_say(t, TARGET_LOG_STATE, "attached",
+	target_say(t, TARGET_LOG_STATE, "node_attached",
 		   "attached to node %llu of cluster %s, version %s, process %u, incarnation %s",
 		   (unsigned long long)t->id.node_id, t->id.cluster,
 		   t->id.version[0] ? t->id.version : "unknown", t->id.pid, t->id.incarnation_hex);
@@ -391,7 +393,7 @@ static void try_attach(struct target *t, const struct target_signature *found, u
 	if (final)
 		t->judged = *found;
 	if (t->now.map) /* keep what we have; the stranger is worth a line */
-		target_say(t, TARGET_LOG_REPEAT, "replaced",
+		target_say(t, TARGET_LOG_REPEAT, "file_replaced",
 			   "something else is at the path now: %s", reason);
 	else
 		target_set_state(t, TARGET_NODE_WAITING, file, "%s", reason);
@@ -402,7 +404,7 @@ static void note_absent(struct target *t, int error)
 {
 	if (t->now.map) {
 		if (!t->removed_said && !t->life.gone)
-			target_say(t, TARGET_LOG_STATE, "removed",
+			target_say(t, TARGET_LOG_STATE, "file_removed",
 				   "the file was removed under the running node; its values are "
 				   "served on, but a restarted agent cannot find them");
 		t->removed_said = true;

@@ -107,6 +107,8 @@ struct target {
 	char agent_version[64];
 	bool listen_up;
 	uint64_t log_lines_dropped;
+	bool sampling_set;
+	double sampling_ratio;
 };
 
 /* target_say.c */

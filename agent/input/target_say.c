@@ -58,7 +58,7 @@ static void tell(struct target *t)
 		snprintf(node, sizeof(node),
 			 "node %llu of cluster %s: ", (unsigned long long)t->id.node_id,
 			 t->id.cluster);
-	target_say(t, TARGET_LOG_STATE, "state", "%s%s, file %s%s%s", node,
+	target_say(t, TARGET_LOG_STATE, "node_state", "%s%s, file %s%s%s", node,
 		   target_node_name(t->node), target_file_name(t->file), t->reason[0] ? ": " : "",
 		   t->reason);
 }
@@ -84,8 +84,8 @@ void target_set_state(struct target *t, enum target_node node, enum target_file 
 		t->since_unix_ns = target_unix_ns();
 		tell(t);
 	} else if (reason[0]) {
-		target_say(t, TARGET_LOG_REPEAT, "reason", "file %s: %s", target_file_name(file),
-			   reason);
+		target_say(t, TARGET_LOG_REPEAT, "file_reason", "file %s: %s",
+			   target_file_name(file), reason);
 	}
 	if (t->events.state_changed)
 		t->events.state_changed(t->events.arg, t);

@@ -80,7 +80,7 @@ static void drain_now(struct target *t, uint64_t now_ns)
 		return;
 	}
 	if (r == -EPROTO)
-		target_say(t, TARGET_LOG_REPEAT, "registry",
+		target_say(t, TARGET_LOG_REPEAT, "registry_malformed",
 			   "metrics or series of the node are malformed and not shown: %llu",
 			   (unsigned long long)blix_map_rejected(t->now.map));
 	note_fill(t, now_ns, drain_fill(t->now.map));

@@ -224,7 +224,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 	struct http *h;
 
 	(void)arg;
-	log_repeated(LOG_LEVEL_WARNING, "accept",
+	log_repeated(LOG_LEVEL_WARNING, "accept_failed", "accept",
 		     "cannot accept a connection: %s; waiting a moment", strerror(err));
 	LIST_FOREACH(h, &servers, link)
 	{

@@ -137,7 +137,8 @@ static void fail(struct listener *l, const char *problem)
 	bool news = strcmp(l->problem, problem) != 0;
 
 	snprintf(l->problem, sizeof(l->problem), "%s", problem);
-	log_repeated(LOG_LEVEL_ERROR, l->log_key, "%s: %s", l->options.name, problem);
+	log_repeated(LOG_LEVEL_ERROR, "listen_failed", l->log_key, "%s: %s", l->options.name,
+		     problem);
 	if (news)
 		changed(l);
 }
@@ -153,11 +154,12 @@ static void try_later(struct listener *l)
 static void succeed(struct listener *l, uint32_t n_before)
 {
 	if (l->used_text[0])
-		log_line(LOG_LEVEL_INFO, "%s: now listening on http://%s/, no longer on %s",
-			 l->options.name, l->wanted_text, l->used_text);
+		log_line(LOG_LEVEL_INFO, "listening",
+			 "%s: now listening on http://%s/, no longer on %s", l->options.name,
+			 l->wanted_text, l->used_text);
 	else
-		log_line(LOG_LEVEL_INFO, "%s: listening on http://%s/", l->options.name,
-			 l->wanted_text);
+		log_line(LOG_LEVEL_INFO, "listening", "%s: listening on http://%s/",
+			 l->options.name, l->wanted_text);
 	http_unlisten(l->options.http, n_before);
 	l->used = l->wanted;
 	l->up = true;

@@ -449,6 +449,43 @@ static void put_agent(struct buf *b, const struct serve_status *s)
 	buf_adds(b, "</dl></div>");
 }
 
+/* One setting of status.json in words. */
+static void put_setting(struct buf *b, const json_t *setting)
+{
+	const char *name = json_string_value(json_object_get(setting, "name"));
+	const char *level = json_string_value(json_object_get(setting, "level"));
+	const json_t *left = json_object_get(setting, "seconds_left");
+
+	buf_adds(b, "<dt>");
+	if (level)
+		buf_adds(b, "Log level");
+	else if (name)
+		html(b, name);
+	else
+		buf_adds(b, "Every other name");
+	buf_adds(b, "</dt><dd>");
+	if (level)
+		html(b, level);
+	else
+		buf_addf(b, "%g %% sampled",
+			 100 * json_number_value(json_object_get(setting, "ratio")));
+	if (left) {
+		buf_adds(b, ", ends in ");
+		duration(b, (uint64_t)json_integer_value(left));
+	}
+	buf_adds(b, "</dd>");
+}
+
+static void put_control(struct buf *b, const struct serve_status *s)
+{
+	if (!json_array_size(s->control))
+		return;
+	buf_adds(b, "<div><h2>Run-time control</h2><dl>");
+	for (size_t i = 0; i < json_array_size(s->control); i++)
+		put_setting(b, json_array_get(s->control, i));
+	buf_adds(b, "</dl></div>");
+}
+
 /* ---- the page -------------------------------------------------------------------------------- */
 
 static int add_script_safe(const char *text, size_t len, void *arg)
@@ -512,6 +549,7 @@ static void put_page(struct buf *b, const struct serve_status *s,
 	put_node(b, s);
 	put_file(b, s);
 	put_agent(b, s);
+	put_control(b, s);
 	buf_adds(
 		b,
 		"</div></main><p id=\"lost\" hidden style=\"position:fixed;left:0;right:0;bottom:0;"

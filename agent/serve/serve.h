@@ -41,6 +41,9 @@ struct serve_status {
 	const char *config_problem; /* "" = none */
 	const char *state_directory;
 	const char *state_problem;
+	const char *control_socket;   /* path, "" = none */
+	const char *control_problem;  /* "" = none */
+	const struct json_t *control; /* array of settings in force; NULL = none */
 	struct serve_counts http;
 	uint32_t agent_pid;
 	bool starting;

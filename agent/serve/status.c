@@ -53,6 +53,17 @@ static json_t *agent_json(const struct serve_status *s)
 	return agent;
 }
 
+static json_t *control_json(const struct serve_status *s)
+{
+	json_t *control = json_object();
+
+	put_text(control, "socket", s->control_socket ? s->control_socket : "");
+	put_text(control, "problem", s->control_problem ? s->control_problem : "");
+	json_object_set_new(control, "settings",
+			    s->control ? json_deep_copy(s->control) : json_array());
+	return control;
+}
+
 static json_t *node_json(const struct serve_status *s)
 {
 	json_t *node = json_object();
@@ -144,9 +155,10 @@ static json_t *figures_json(const struct figure figures[FIGURES])
 
 json_t *status_json(const struct serve_status *s, const struct figure figures[FIGURES])
 {
-	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA, "time",
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA, "time",
 			 seconds(s->now_unix_ns), "node", node_json(s), "figures",
-			 figures_json(figures), "file", file_json(s), "agent", agent_json(s));
+			 figures_json(figures), "file", file_json(s), "control", control_json(s),
+			 "agent", agent_json(s));
 }
 
 void serve_status_json(const struct serve_source *source, const struct serve_request *request,

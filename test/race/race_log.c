@@ -14,8 +14,8 @@ enum { WRITERS = 3, LINES = 4000 };
 static void *writer(void *arg)
 {
 	for (int i = 0; i < LINES; i++) {
-		log_line(LOG_LEVEL_ERROR, "line %d of writer %p ends", i, arg);
-		log_repeated(LOG_LEVEL_DEBUG, "never shown", "x");
+		log_line(LOG_LEVEL_ERROR, "kind", "line %d of writer %p ends", i, arg);
+		log_repeated(LOG_LEVEL_DEBUG, "kind", "never shown", "x");
 		if (i % 64 == 0)
 			log_set_level(i % 128 ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING);
 	}
@@ -32,7 +32,7 @@ static void *reader(void *arg)
 	while (in && fgets(line, sizeof(line), in)) {
 		if (strstr(line, "lines were lost here"))
 			continue;
-		if (!strstr(line, " error: line ") || !strstr(line, " ends\n"))
+		if (!strstr(line, " error: event=kind line ") || !strstr(line, " ends\n"))
 			return NULL;
 		whole++;
 	}

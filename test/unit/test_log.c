@@ -48,11 +48,12 @@ Test(log, a_long_text_is_cut_at_a_whole_character)
 Test(log, a_text_line_has_time_and_level_or_the_journals_priority)
 {
 	log_compose(out, sizeof(out), LOG_FORMAT_TEXT, false, LOG_LEVEL_WARNING,
-		    UINT64_C(1795337464123456789), "hello", 0);
-	cr_expect_str_eq(out, "2026-11-22T08:51:04.123Z warning: hello\n");
-	log_compose(out, sizeof(out), LOG_FORMAT_TEXT, true, LOG_LEVEL_WARNING, 0, "hello", 2);
-	cr_expect_str_eq(out, "<4>hello (2 more since the last such line)\n");
-	log_compose(out, sizeof(out), LOG_FORMAT_TEXT, true, LOG_LEVEL_ERROR, 0, "x", 0);
+		    UINT64_C(1795337464123456789), "node_attached", "hello", 0);
+	cr_expect_str_eq(out, "2026-11-22T08:51:04.123Z warning: event=node_attached hello\n");
+	log_compose(out, sizeof(out), LOG_FORMAT_TEXT, true, LOG_LEVEL_WARNING, 0, "kind", "hello",
+		    2);
+	cr_expect_str_eq(out, "<4>event=kind hello (2 more since the last such line)\n");
+	log_compose(out, sizeof(out), LOG_FORMAT_TEXT, true, LOG_LEVEL_ERROR, 0, NULL, "x", 0);
 	cr_expect_str_eq(out, "<3>x\n");
 }
 
@@ -66,7 +67,7 @@ Test(log, a_json_line_is_json_whatever_is_in_it)
 		message[i] = (char)(i % 255 + 1);
 	message[sizeof(message) - 1] = '\0';
 	len = log_compose(out, sizeof(out), LOG_FORMAT_JSON, false, LOG_LEVEL_ERROR,
-			  UINT64_C(1795337464123456789), message, 7);
+			  UINT64_C(1795337464123456789), "node_attached", message, 7);
 	cr_expect_eq(len, strlen(out));
 	cr_expect_eq(strchr(out, '\n'), out + len - 1);
 	json = json_loads(out, 0, NULL);
@@ -75,6 +76,7 @@ Test(log, a_json_line_is_json_whatever_is_in_it)
 	cr_expect_str_eq(json_string_value(json_object_get(json, "time")),
 			 "2026-11-22T08:51:04.123Z");
 	cr_expect_eq(json_integer_value(json_object_get(json, "repeated")), 7);
+	cr_expect_str_eq(json_string_value(json_object_get(json, "event")), "node_attached");
 	cr_expect(json_string_length(json_object_get(json, "message")) > 500);
 	json_decref(json);
 }
@@ -157,12 +159,12 @@ Test(log, a_full_pipe_holds_up_nobody_and_what_is_lost_is_counted_and_told, .tim
 	cr_assert_eq(log_start(pipes[1], LOG_FORMAT_TEXT, LOG_LEVEL_INFO), 0);
 	/* Nobody reads: pipe and buffer fill up. A log that waits would hang here for ever. */
 	while (log_dropped() == 0 && said++ < 1000000)
-		log_line(LOG_LEVEL_INFO, "line %llu of many", (unsigned long long)said);
+		log_line(LOG_LEVEL_INFO, "kind", "line %llu of many", (unsigned long long)said);
 	cr_assert_gt(log_dropped(), 0);
 	cr_expect_gt(said, LOG_BUFFER_BYTES / 100);
-	log_line(LOG_LEVEL_INFO, "also lost");
+	log_line(LOG_LEVEL_INFO, "kind", "also lost");
 	cr_expect_eq(log_dropped(), 2);
-	log_line(LOG_LEVEL_DEBUG, "below the level: no loss");
+	log_line(LOG_LEVEL_DEBUG, "kind", "below the level: no loss");
 	cr_expect_eq(log_dropped(), 2);
 	cr_assert(read_until(pipes[0], "line 500 of many\n"));
 	/* Read on until a line fits in again: the note about the lost ones stands before it. */
@@ -170,13 +172,13 @@ Test(log, a_full_pipe_holds_up_nobody_and_what_is_lost_is_counted_and_told, .tim
 		while (poll(&readable, 1, 0) > 0 && read(pipes[0], out, 4096) > 0)
 			;
 		lost = log_dropped();
-		log_line(LOG_LEVEL_ERROR, "here again");
+		log_line(LOG_LEVEL_ERROR, "kind", "here again");
 	}
 	cr_assert(read_until(pipes[0], "here again\n"));
 	snprintf(note, sizeof(note), "%llu lines were lost here", (unsigned long long)lost);
 	cr_expect(strstr(out, note), "%s", out);
 	log_stop(2000);
-	log_line(LOG_LEVEL_INFO, "after the end, at once");
+	log_line(LOG_LEVEL_INFO, "kind", "after the end, at once");
 	cr_expect(read_until(pipes[0], "after the end, at once\n"));
 	close(pipes[0]);
 	close(pipes[1]);
@@ -189,7 +191,7 @@ Test(log, stopping_does_not_wait_for_a_reader_that_never_reads, .timeout = 20)
 	cr_assert_eq(pipe2(pipes, O_CLOEXEC), 0);
 	cr_assert_eq(log_start(pipes[1], LOG_FORMAT_TEXT, LOG_LEVEL_INFO), 0);
 	for (int i = 0; i < 20000; i++)
-		log_line(LOG_LEVEL_INFO, "line %d", i);
+		log_line(LOG_LEVEL_INFO, "kind", "line %d", i);
 	log_stop(50);
 	cr_expect_gt(log_dropped(), 0);
 }
@@ -206,12 +208,12 @@ Test(log, the_journal_gets_priorities_instead_of_times)
 		 (unsigned long long)st.st_ino);
 	setenv("JOURNAL_STREAM", stream, 1);
 	cr_assert_eq(log_start(pipes[1], LOG_FORMAT_TEXT, LOG_LEVEL_INFO), 0);
-	log_repeated(LOG_LEVEL_WARNING, "k", "once");
-	log_repeated(LOG_LEVEL_WARNING, "k", "twice");
+	log_repeated(LOG_LEVEL_WARNING, "kind", "k", "once");
+	log_repeated(LOG_LEVEL_WARNING, "kind", "k", "twice");
 	log_settled("k");
-	log_repeated(LOG_LEVEL_ERROR, "k", "again");
-	cr_assert(read_until(pipes[0], "<3>again\n"));
-	cr_expect_str_eq(out, "<4>once\n<3>again\n");
+	log_repeated(LOG_LEVEL_ERROR, "kind", "k", "again");
+	cr_assert(read_until(pipes[0], "<3>event=kind again\n"));
+	cr_expect_str_eq(out, "<4>event=kind once\n<3>event=kind again\n");
 	log_stop(2000);
 }
 
@@ -222,8 +224,8 @@ Test(log, another_stream_than_the_journals_keeps_its_times)
 	setenv("JOURNAL_STREAM", "1:2", 1);
 	cr_assert_eq(pipe2(pipes, O_CLOEXEC), 0);
 	cr_assert_eq(log_start(pipes[1], LOG_FORMAT_JSON, LOG_LEVEL_ERROR), 0);
-	log_line(LOG_LEVEL_WARNING, "below the level");
-	log_line(LOG_LEVEL_ERROR, "x");
+	log_line(LOG_LEVEL_WARNING, "kind", "below the level");
+	log_line(LOG_LEVEL_ERROR, "kind", "x");
 	cr_assert(read_until(pipes[0], "\n"));
 	cr_expect(!strncmp(out, "{\"time\":\"20", 11), "%s", out);
 	cr_expect_null(strstr(out, "below"));

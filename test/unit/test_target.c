@@ -6,6 +6,7 @@
 #include "agent/input/drain.h"
 #include "agent/input/node_shm.h"
 #include "agent/input/target.h"
+#include "shm/control.h"
 #include "shm/atomic.h"
 #include "shm/buckets.h"
 #include "shm/ring.h"
@@ -27,7 +28,7 @@ static char dir[64], path[96];
 static struct event_base *base;
 static struct shm_file *file;
 static struct target *target;
-static int state_changes, addresses, lines;
+static int state_changes, addresses, drains, lines;
 static char address[160], last_line[1024];
 
 static void state_changed(void *arg, struct target *t)
@@ -55,7 +56,17 @@ static void log_line(void *arg, struct target *t, enum target_log kind, const ch
 	snprintf(last_line, sizeof(last_line), "%s", line);
 }
 
-static const struct target_events events = {state_changed, address_known, log_line, NULL};
+static void drain_began(void *arg, struct target *t)
+{
+	(void)arg;
+	(void)t;
+	drains++;
+}
+
+static const struct target_events events = {.state_changed = state_changed,
+					    .address_known = address_known,
+					    .drain_began = drain_began,
+					    .log = log_line};
 
 static void setup(void)
 {
@@ -551,14 +562,37 @@ Test(target, a_refused_metric_is_counted_and_said)
 	cr_expect_str_eq(last_line, "", "once");
 }
 
+/* A real element is written and read in test/e2e/15-control.py. */
+Test(target, run_control_is_only_written_into_a_file_that_is_drained_and_has_a_place_for_it)
+{
+	struct blix_control_setting nothing = {0}, something = {.has_log_min = true,
+								.log_min = 9,
+								.log_min_ticks = 1};
+
+	target = start(10, 300);
+	cr_expect_eq(target_control(target, &nothing), -ENOENT);
+	cr_expect_eq(drains, 0);
+	file = shm_file_new(path, NULL);
+	EVENTUALLY(target, st.draining);
+	cr_expect_eq(drains, 1);
+	cr_expect_eq(target_control(target, &nothing), 0, "there is nothing to be taken back");
+	cr_expect_eq(target_control(target, &something), -ENOENT, "this file has no such element");
+}
+
 Test(target, agent_facts_are_shown)
 {
 	target = start(10, 300);
-	target_set_agent_facts(target, &(struct agent_facts){"1.2.3", true, 4});
+	target_set_agent_facts(target, &(struct agent_facts){.version = "1.2.3",
+							     .listen_up = true,
+							     .log_lines_dropped = 4,
+							     .sampling_set = true,
+							     .sampling_ratio = 0.25});
 	cr_expect_eq(value(target, "blixard_agent_listen_up", NULL), 1u);
 	cr_expect_eq(value(target, "blixard_agent_log_lines_dropped_total", NULL), 4u);
 	cr_expect_eq(value(target, "blixard_agent_build_info", "1.2.3"), 1u);
-	target_set_agent_facts(target, &(struct agent_facts){NULL, false, 5});
+	cr_expect(is_shown(target_collect(target), "blixard_agent_sampling_ratio", NULL));
+	target_set_agent_facts(target, &(struct agent_facts){.log_lines_dropped = 5});
+	cr_expect(!is_shown(target_collect(target), "blixard_agent_sampling_ratio", NULL));
 	cr_expect_eq(value(target, "blixard_agent_build_info", "unknown"), 1u);
 	cr_expect(!is_shown(target_collect(target), "blixard_agent_build_info", "1.2.3"));
 }
@@ -566,15 +600,11 @@ Test(target, agent_facts_are_shown)
 /* Every agent row whose subject exists is there with every initial label value, and no other. */
 Test(target, the_catalogue_and_the_agents_families_agree)
 {
-	static const char *const later[] = {"blixard_agent_export_",
-					    "blixard_agent_spool_",
-					    "blixard_agent_bpf_",
-					    "blixard_agent_spans_",
-					    "blixard_agent_redacted_",
-					    "blixard_agent_sampling_",
-					    "blixard_span_",
-					    "blixard_storage_",
-					    "blixard_agent_ring_unacknowledged_items"};
+	static const char *const later[] = {
+		"blixard_agent_export_",   "blixard_agent_spool_",
+		"blixard_agent_bpf_",	   "blixard_agent_spans_",
+		"blixard_agent_redacted_", "blixard_span_",
+		"blixard_storage_",	   "blixard_agent_ring_unacknowledged_items"};
 	const struct snapshot *s;
 
 	target = start(10, 300);
