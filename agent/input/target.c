@@ -97,6 +97,19 @@ void target_set_agent_facts(struct target *t, const struct agent_facts *facts)
 	t->log_lines_dropped = facts->log_lines_dropped;
 }
 
+void target_flush(struct target *t)
+{
+	if (t->now.drain)
+		drain_flush(t->now.drain);
+	if (t->old.drain)
+		drain_flush(t->old.drain);
+}
+
+struct batch_resource *target_resource(const struct target *t)
+{
+	return t->now.resource;
+}
+
 /* ---- collecting ------------------------------------------------------------------------------ */
 
 static bool node_up(const struct target *t)
