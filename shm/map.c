@@ -305,3 +305,8 @@ uint64_t blix_map_rejected(const struct blix_map *map)
 {
 	return map->registry.rejected;
 }
+
+const char *blix_map_string(struct blix_map *map, uint32_t id)
+{
+	return blix_map_get_string(&map->registry, &map->view, id);
+}

@@ -152,6 +152,10 @@ const struct blix_map_series *blix_map_series(const struct blix_map *map, uint32
 uint64_t blix_map_generation(const struct blix_map *map); /* changes when the counts grew */
 uint64_t blix_map_rejected(const struct blix_map *map);	  /* descriptors skipped as malformed */
 
+/* The text of a string id, as records carry them: terminated, valid UTF-8 of at most 1 KiB; lives as
+ * long as the map. NULL: there is none, or it is malformed. */
+const char *blix_map_string(struct blix_map *map, uint32_t id);
+
 /* ---- values --------------------------------------------------------------------------------- */
 
 /* Sum the first `n_cells` cells over all lanes that were ever used (and lane 0, which is shared and

@@ -335,13 +335,19 @@ static void recover_slot(const struct blix_view *view, uint32_t lane, uint32_t i
 	}
 }
 
+void blix_slots_recover_lane(const struct blix_view *view, uint32_t lane,
+			     struct blix_slots_found *found, blix_slot_visit visit, void *arg)
+{
+	for (uint32_t i = 0; i < blix_view_slot_count(view, lane); i++)
+		recover_slot(view, lane, i, found, visit, arg);
+}
+
 struct blix_slots_found blix_slots_recover(const struct blix_view *view, blix_slot_visit visit,
 					   void *arg)
 {
 	struct blix_slots_found found = {0};
 
 	for (uint32_t lane = 0; lane < view->n_lanes; lane++)
-		for (uint32_t i = 0; i < blix_view_slot_count(view, lane); i++)
-			recover_slot(view, lane, i, &found, visit, arg);
+		blix_slots_recover_lane(view, lane, &found, visit, arg);
 	return found;
 }

@@ -89,5 +89,8 @@ struct blix_slots_found {
  * spans open at the moment; one that changes while it is copied is left out. */
 struct blix_slots_found blix_slots_recover(const struct blix_view *view, blix_slot_visit visit,
 					   void *arg);
+/* The same for the slots of one lane, adding to *found: a file may have very many. */
+void blix_slots_recover_lane(const struct blix_view *view, uint32_t lane,
+			     struct blix_slots_found *found, blix_slot_visit visit, void *arg);
 
 #endif

@@ -1,8 +1,7 @@
 /* agent/input/drain.c - see drain.h. */
-#include "agent/input/drain.h"
+#include "agent/input/drain_private.h"
 
 #include "shm/atomic.h"
-#include "shm/ring.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,24 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-struct lane {
-	struct blix_ring_reader reader;
-	bool open;
-	uint64_t lost; /* already added to the totals */
-	uint64_t corrupt;
-	uint64_t duplicates;
-};
-
-struct drain {
-	const struct blix_view *view;
-	struct drain_totals *totals;
-	uint32_t interval_ms;
-	uint32_t next_lane; /* where an exhausted budget makes us go on */
-	uint64_t *record;
-	uint32_t record_words;
-	uint32_t n_lanes;
-	struct lane lanes[];
-};
+enum { CUT_SHARE = 4 }; /* of a ring, read since the last cut: time for another one */
 
 const char *drain_kind_name(enum drain_kind kind)
 {
@@ -73,7 +55,44 @@ static void sign_in(const struct blix_view *view)
 						     ~(uint32_t)BLIX_CONSUMER_BACK_SOON);
 }
 
-int drain_new(struct blix_map *map, struct drain_totals *totals, struct drain **ret_drain)
+static void on_acknowledged(void *arg, const struct custody_mark *mark)
+{
+	struct drain *d = arg;
+
+	blix_ring_ack(d->view, mark->lane, mark->pos, mark->seq, mark->lost);
+}
+
+static void set_options(struct drain *d, const struct drain_options *options)
+{
+	static const uint32_t defaults[BATCH_SIGNALS] = {
+		[BATCH_TRACES] = DRAIN_SPANS_DELAY_MS,
+		[BATCH_LOGS] = DRAIN_LOGS_DELAY_MS,
+	};
+
+	if (options)
+		d->options = *options;
+	for (int i = 0; i < BATCH_SIGNALS; i++) {
+		d->options.wants[i] = d->options.wants[i] && d->options.batch;
+		if (d->options.delay_ms[i] == 0)
+			d->options.delay_ms[i] = defaults[i];
+	}
+}
+
+static int take_memory(struct drain *d, struct batch_resource *resource)
+{
+	d->record_words = d->view->lane.ring_bytes / 8 / 8; /* no record is longer */
+	d->record = malloc((size_t)d->record_words * 8);
+	d->marks = calloc(d->n_lanes, sizeof(d->marks[0]));
+	d->records = records_new(d->map, resource, &d->totals->decoding);
+	d->custody = custody_new(on_acknowledged, d);
+	if (!d->record || !d->marks || !d->records || !d->custody)
+		return -ENOMEM;
+	return drain_open_init(d);
+}
+
+int drain_new(struct blix_map *map, struct batch_resource *resource,
+	      const struct drain_options *options, struct drain_totals *totals,
+	      struct drain **ret_drain)
 {
 	const struct blix_view *view = blix_map_view(map);
 	struct drain *d;
@@ -87,16 +106,19 @@ int drain_new(struct blix_map *map, struct drain_totals *totals, struct drain **
 	d = calloc(1, sizeof(*d) + view->n_lanes * sizeof(d->lanes[0]));
 	if (!d)
 		return -ENOMEM;
+	d->map = map;
 	d->view = view;
 	d->totals = totals;
 	d->n_lanes = view->n_lanes;
 	d->interval_ms = DRAIN_INTERVAL_MAX_MS;
-	d->record_words = view->lane.ring_bytes / 8 / 8; /* no record is longer */
-	d->record = malloc((size_t)d->record_words * 8);
-	if (!d->record) {
-		free(d);
-		return -ENOMEM;
+	d->resource = batch_resource_hold(resource);
+	set_options(d, options);
+	r = take_memory(d, resource);
+	if (r < 0) {
+		drain_free(d, false);
+		return r;
 	}
+	d->finished = drain_is_done(map);
 	sign_in(view);
 	drain_beat(d);
 	*ret_drain = d;
@@ -114,6 +136,11 @@ struct drain *drain_free(struct drain *d, bool back_soon)
 				   blix_load_relaxed(&consumer->flags) | BLIX_CONSUMER_BACK_SOON);
 		drain_beat(d); /* so that the node looks at the flag */
 	}
+	drain_open_done(d);
+	custody_free(d->custody);
+	records_free(d->records);
+	batch_resource_release(d->resource);
+	free(d->marks);
 	free(d->record);
 	free(d);
 	return NULL;
@@ -132,14 +159,6 @@ void drain_note_exit(struct drain *d, uint64_t mono_ns)
 		blix_store_relaxed(&consumer->exit_ns, mono_ns);
 }
 
-void drain_mark_done(struct drain *d)
-{
-	struct blix_consumer *consumer = blix_view_consumer(d->view);
-
-	blix_store_relaxed(&consumer->flags,
-			   blix_load_relaxed(&consumer->flags) | BLIX_CONSUMER_DONE);
-}
-
 /* A read-only map has the consumer pages too, in its read-only view of the file. */
 uint64_t drain_exit_mono_ns(const struct blix_map *map, uint64_t now_mono_ns)
 {
@@ -153,22 +172,50 @@ uint64_t drain_exit_mono_ns(const struct blix_map *map, uint64_t now_mono_ns)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* Everything that was read of this lane is now in a batch, or wanted by nobody. */
+static void note_placed(struct drain_lane *lane)
+{
+	lane->placed.pos = lane->reader.pos;
+	lane->placed.seq = lane->reader.expect;
+	lane->placed.lost = lane->reader.lost;
+}
+
 static void open_lane(struct drain *d, uint32_t index)
 {
-	struct lane *lane = &d->lanes[index];
+	struct drain_lane *lane = &d->lanes[index];
 
 	if (blix_ring_reader_resume(&lane->reader, d->view, index) < 0)
 		d->totals->corrupt++;
 	lane->lost = lane->reader.lost; /* counted by an earlier consumer */
+	lane->placed.lane = index;
+	lane->cut_pos = lane->reader.pos;
+	note_placed(lane);
 	lane->open = true;
 }
 
-static void note_record(struct drain *d)
+static bool is_wanted(const struct drain *d, enum drain_kind kind)
+{
+	switch (kind) {
+	case DRAIN_SPAN:
+		return d->options.wants[BATCH_TRACES];
+	case DRAIN_LOG:
+	case DRAIN_MARK:
+		return d->options.wants[BATCH_LOGS];
+	default:
+		return false;
+	}
+}
+
+static void take_record(struct drain *d, uint32_t lane, uint32_t n_words)
 {
 	struct blix_record head;
+	enum drain_kind kind;
 
 	memcpy(&head, d->record, sizeof(head));
-	d->totals->records[kind_of(head.type)]++;
+	kind = kind_of(head.type);
+	d->totals->records[kind]++;
+	if (n_words > 0 && is_wanted(d, kind))
+		drain_place(d, lane, d->record, n_words);
 }
 
 static void add_growth(uint64_t *total, uint64_t *counted, uint64_t now)
@@ -177,36 +224,36 @@ static void add_growth(uint64_t *total, uint64_t *counted, uint64_t now)
 	*counted = now;
 }
 
-/* Read one lane until it is empty or *budget is spent. False: it is not empty. */
-static bool read_lane(struct drain *d, struct lane *lane, size_t *budget)
+/* Read one lane until it is empty, *budget is spent, or too much is out. False: it is not empty. */
+static bool read_lane(struct drain *d, uint32_t index, size_t *budget)
 {
+	struct drain_lane *lane = &d->lanes[index];
 	bool empty = false;
 
-	while (!empty && *budget > 0) {
+	while (!empty && *budget > 0 && custody_has_room(d->custody)) {
 		int words = blix_ring_next(&lane->reader, d->record, d->record_words);
 		size_t cost = sizeof(struct blix_record);
 
 		if (words > 0 || words == -EMSGSIZE)
-			note_record(d);
+			take_record(d, index, words > 0 ? (uint32_t)words : 0);
 		if (words > 0)
 			cost = (size_t)words * 8;
+		note_placed(lane);
+		if (lane->placed.pos - lane->cut_pos > d->view->lane.ring_bytes / CUT_SHARE)
+			drain_cut(d);
 		empty = words == 0 || words == -EAGAIN || words == -ENOTRECOVERABLE;
 		*budget -= cost < *budget ? cost : *budget;
 	}
 	return empty;
 }
 
-/* Acknowledged at once: nothing but this agent's counters wants the records. */
-static void acknowledge(struct drain *d, uint32_t index, uint64_t pos_before)
+static void count_lane(struct drain *d, struct drain_lane *lane)
 {
-	struct lane *lane = &d->lanes[index];
 	const struct blix_ring_reader *reader = &lane->reader;
 
 	add_growth(&d->totals->lost, &lane->lost, reader->lost);
 	add_growth(&d->totals->corrupt, &lane->corrupt, reader->corrupt);
 	add_growth(&d->totals->duplicates, &lane->duplicates, reader->duplicates);
-	if (reader->pos != pos_before)
-		blix_ring_ack(d->view, index, reader->pos, reader->expect, reader->lost);
 }
 
 uint32_t drain_next_interval(double fill, uint32_t elapsed_ms, uint32_t interval_ms)
@@ -243,41 +290,92 @@ double drain_fill(const struct blix_map *map)
 	return most;
 }
 
+/* Not read yet, as a share of the ring: what the time since the last poll brought. */
+static double lane_unread(const struct drain *d, uint32_t index)
+{
+	uint64_t tail = blix_load_acquire(&blix_view_ring(d->view, index)->tail);
+	int64_t unread = (int64_t)(tail - d->lanes[index].reader.pos);
+	double share = unread > 0 ? (double)unread / (double)d->view->lane.ring_bytes : 0;
+
+	return share < 1 ? share : 1;
+}
+
+/* True: there may be more in it. */
+static bool poll_lane(struct drain *d, uint32_t index, size_t *budget, double *most)
+{
+	struct drain_lane *lane = &d->lanes[index];
+	double unread, held;
+	bool more;
+
+	if (!lane->open) {
+		if (!lane_used(d->view, index))
+			return false;
+		open_lane(d, index);
+	}
+	if (lane->reader.quarantined)
+		return false;
+	unread = lane_unread(d, index);
+	*most = unread > *most ? unread : *most;
+	more = !read_lane(d, index, budget);
+	count_lane(d, lane);
+	held = lane_fill(d->view, index);
+	d->fill = held > d->fill ? held : d->fill;
+	return more;
+}
+
+/* What nobody waits for is acknowledged at once, the rest when its time has come. */
+static void cut_if_due(struct drain *d)
+{
+	uint32_t due_ms = drain_due_ms(d);
+
+	if (due_ms == 0 || due_ms == UINT32_MAX)
+		drain_cut(d);
+}
+
 bool drain_poll(struct drain *d, uint32_t elapsed_ms)
 {
 	size_t budget = DRAIN_BUDGET_BYTES;
-	bool more = false;
+	bool more = false, room;
 	double most = 0;
 
 	drain_beat(d);
-	for (uint32_t n = 0; n < d->n_lanes; n++) {
-		uint32_t index = (d->next_lane + n) % d->n_lanes;
-		struct lane *lane = &d->lanes[index];
-		double fill;
-
-		if (!lane->open) {
-			if (!lane_used(d->view, index))
-				continue;
-			open_lane(d, index);
-		}
-		if (lane->reader.quarantined)
-			continue;
-		fill = lane_fill(d->view, index);
-		most = fill > most ? fill : most;
-		uint64_t before = lane->reader.pos;
-		if (!read_lane(d, lane, &budget))
-			more = true;
-		acknowledge(d, index, before);
-	}
+	d->clock_ms += elapsed_ms;
+	d->fill = 0;
+	records_refresh(d->records, d->map);
+	for (uint32_t n = 0; n < d->n_lanes; n++)
+		more |= poll_lane(d, (d->next_lane + n) % d->n_lanes, &budget, &most);
 	d->next_lane = d->n_lanes ? (d->next_lane + 1) % d->n_lanes : 0;
-	d->interval_ms = more ? DRAIN_INTERVAL_MIN_MS
-			      : drain_next_interval(most, elapsed_ms, d->interval_ms);
+	room = custody_has_room(d->custody);
+	d->totals->held_up += more && !room;
+	cut_if_due(d);
+	d->interval_ms = more && room ? DRAIN_INTERVAL_MIN_MS
+				      : drain_next_interval(most, elapsed_ms, d->interval_ms);
 	return more;
 }
 
 uint32_t drain_interval_ms(const struct drain *d)
 {
-	return d->interval_ms;
+	uint32_t due_ms = drain_due_ms(d);
+	uint32_t ms = d->interval_ms;
+
+	/* The writer cannot tell what was read from what was not, so its wake-up is no help now. */
+	if (d->fill > 0.25 && ms > DRAIN_INTERVAL_HELD_MS)
+		ms = DRAIN_INTERVAL_HELD_MS;
+	if (d->recovering && custody_has_room(d->custody))
+		ms = DRAIN_INTERVAL_MIN_MS;
+	if (due_ms < ms)
+		ms = due_ms > DRAIN_INTERVAL_MIN_MS ? due_ms : DRAIN_INTERVAL_MIN_MS;
+	return ms;
+}
+
+void drain_custody(const struct drain *d, struct custody_figures *ret_figures)
+{
+	custody_figures(d->custody, ret_figures);
+}
+
+uint32_t *drain_wake_word(const struct drain *d)
+{
+	return &blix_view_consumer(d->view)->wake_armed;
 }
 
 uint32_t drain_quarantined_lanes(const struct drain *d)

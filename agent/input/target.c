@@ -107,6 +107,19 @@ int target_control(struct target *t, const struct blix_control_setting *setting)
 	return node_control_write(t->now.map, setting);
 }
 
+void target_flush(struct target *t)
+{
+	if (t->now.drain)
+		drain_flush(t->now.drain);
+	if (t->old.drain)
+		drain_flush(t->old.drain);
+}
+
+struct batch_resource *target_resource(const struct target *t)
+{
+	return t->now.resource;
+}
+
 /* ---- collecting ------------------------------------------------------------------------------ */
 
 static bool node_up(const struct target *t)

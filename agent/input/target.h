@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct batch;
+struct batch_resource;
 struct event_base;
 struct blix_control_setting;
 struct disk;
@@ -58,6 +60,12 @@ struct target_options {
 				 */
 	bool watch_only;	/* take no lock and no record: leave everything to a real agent */
 	struct disk *disk; /* borrowed for the life of the target; NULL: no file system figures */
+
+	/* What somebody answers for; the rest is counted and acknowledged at once. */
+	bool wants_traces;
+	bool wants_logs;
+	uint32_t spans_delay_ms; /* OTEL_BSP_SCHEDULE_DELAY; 0 = 5000 */
+	uint32_t logs_delay_ms;	 /* OTEL_BLRP_SCHEDULE_DELAY; 0 = 1000 */
 };
 
 enum target_log {
@@ -77,6 +85,10 @@ struct target_events {
 	/* One line for the log, without newline; `key` is its event: see log_events.def. */
 	void (*log)(void *arg, struct target *t, enum target_log kind, const char *key,
 		    const char *line);
+	/* Spans or logs that are wanted: sealed, redacted, of one node life. The receiver is its
+	 * one holder; only when it was released will the node's ring forget the records. May be
+	 * released at once, but no function of the target may be called from here. */
+	void (*batch)(void *arg, struct target *t, struct batch *b);
 	void *arg;
 };
 
@@ -92,6 +104,14 @@ struct target *target_free(struct target *t);
 /* Bring every value up to date and return the snapshot; it stays valid and unchanged until the
  * next call into this target or the next turn of the loop. Never NULL, never blocks. */
 const struct snapshot *target_collect(struct target *t);
+
+/* Hand over at once what was read and not cut yet: for a clean stop, before the outputs end and then
+ * the target. What is not released by target_free() stays in the ring for the next agent. */
+void target_flush(struct target *t);
+
+/* Who the node is, of the file that is attached; NULL: none is. Borrowed until the next call into
+ * the target or the next turn of the loop: hold it to keep it. */
+struct batch_resource *target_resource(const struct target *t);
 
 /* Everything a page or a health check says about a target. Pointers live until the next call into
  * the target or the next turn of the loop. */

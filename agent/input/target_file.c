@@ -98,18 +98,24 @@ static void forget_values(struct target *t)
 	t->values = node_shm_free(t->values);
 }
 
+void target_close_attached(struct target_attached *a, bool back_soon)
+{
+	a->drain = drain_free(a->drain, back_soon);
+	batch_resource_release(a->resource);
+	a->resource = NULL;
+	a->map = blix_map_close(a->map);
+}
+
 void target_leave(struct target *t, bool back_soon)
 {
 	forget_process(t);
 	forget_values(t);
-	t->now.drain = drain_free(t->now.drain, back_soon);
-	t->now.map = blix_map_close(t->now.map);
+	target_close_attached(&t->now, back_soon);
 }
 
 void target_drop_old(struct target *t, bool back_soon)
 {
-	t->old.drain = drain_free(t->old.drain, back_soon);
-	t->old.map = blix_map_close(t->old.map);
+	target_close_attached(&t->old, back_soon);
 }
 
 /* The file can no longer be trusted: what it holds is not shown, and it is not looked at again
@@ -270,11 +276,34 @@ static void follow_process(struct target *t)
 		event_add(t->pidfd_event, NULL);
 }
 
+static void on_batch(void *arg, struct batch *b)
+{
+	struct target *t = arg;
+
+	t->events.batch(t->events.arg, t, b);
+}
+
+int target_start_drain(struct target *t, struct target_attached *a)
+{
+	const struct drain_options options = {
+		.wants = {[BATCH_TRACES] = t->options.wants_traces,
+			  [BATCH_LOGS] = t->options.wants_logs},
+		.delay_ms = {[BATCH_TRACES] = t->options.spans_delay_ms,
+			     [BATCH_LOGS] = t->options.logs_delay_ms},
+		.batch = t->events.batch ? on_batch : NULL,
+		.arg = t,
+	};
+
+	if (!a->resource)
+		return -ENOMEM;
+	return drain_new(a->map, a->resource, &options, &t->totals, &a->drain);
+}
+
 void target_retry_lock(struct target *t)
 {
 	if (!t->now.map || t->now.drain)
 		return;
-	t->lock_error = drain_new(t->now.map, &t->totals, &t->now.drain);
+	t->lock_error = target_start_drain(t, &t->now);
 	if (t->now.drain) {
 		t->polled_ns = target_mono_ns();
 		if (t->life.gone)
@@ -299,6 +328,15 @@ static void note_identity(struct target *t)
 	t->overflow_seen = 0;
 }
 
+static void take_resource(struct target_attached *a)
+{
+	size_t len;
+	const uint8_t *bytes = blix_map_resource(a->map, &len);
+
+	if (resource_new(blix_map_identity(a->map), bytes, len, &a->resource) < 0)
+		a->resource = NULL;
+}
+
 static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 {
 	t->now.map = map;
@@ -308,6 +346,7 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	t->served_out = false;
 	t->life = (struct node_life){0};
 	note_identity(t);
+	take_resource(&t->now);
 	target_rebuild(t);
 	follow_process(t);
 	target_retry_lock(t);

@@ -13,6 +13,7 @@
 #include "agent/input/node_life.h"
 #include "agent/input/node_shm.h"
 #include "agent/input/node_wait.h"
+#include "agent/input/resource.h"
 #include "agent/input/self.h"
 #include "agent/input/target.h"
 #include "agent/input/watch.h"
@@ -46,6 +47,7 @@ struct target_signature {
 struct target_attached {
 	struct blix_map *map; /* NULL: none */
 	struct drain *drain;  /* NULL: another agent has the lock, or the file is read-only */
+	struct batch_resource *resource; /* held; NULL: no map, or no memory */
 };
 
 struct target {
@@ -125,6 +127,9 @@ void target_quarantine(struct target *t);
 void target_retry_lock(struct target *t);
 void target_leave(struct target *t, bool back_soon);
 void target_drop_old(struct target *t, bool back_soon);
+void target_close_attached(struct target_attached *a, bool back_soon);
+/* Take the consumer lock and start draining. Errors of drain_new(). */
+int target_start_drain(struct target *t, struct target_attached *a);
 void target_note_file_figures(struct target *t);
 int target_rebuild(struct target *t);
 

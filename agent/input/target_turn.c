@@ -91,10 +91,8 @@ static void drain_now(struct target *t, uint64_t now_ns)
 		return;
 	}
 	/* The lock was seen free before this poll, so nobody can have written since. */
-	if (t->now.drain && t->life.gone && !t->drained && !more) {
-		t->drained = true;
-		drain_mark_done(t->now.drain);
-	}
+	if (t->now.drain && t->life.gone && !t->drained && !more)
+		t->drained = drain_finish(t->now.drain);
 }
 
 /* A predecessor's rings: finite, because its owner is gone. Other agents' files stay theirs. */
@@ -109,8 +107,13 @@ static void drain_old(struct target *t, uint64_t now_ns)
 	if (drain_poll(t->old.drain, elapsed_ms(&t->old_polled_ns, now_ns)))
 		return;
 	if (!blix_map_poisoned(t->old.map) && blix_map_owner_state(t->old.map) == BLIX_OWNER_GONE) {
+		struct custody_figures figures;
+
 		drain_note_exit(t->old.drain, now_ns);
-		drain_mark_done(t->old.drain);
+		drain_custody(t->old.drain, &figures);
+		/* Its map stays until everything it gave was released, or never will be. */
+		if (!drain_finish(t->old.drain) && !figures.stuck)
+			return;
 	}
 	target_drop_old(t, false);
 }
@@ -131,8 +134,8 @@ static uint32_t next_ms(const struct target *t)
 
 	if (t->now.map)
 		ms = t->now.drain ? drain_interval_ms(t->now.drain) : TARGET_LIFE_MS;
-	if (t->old.map)
-		ms = DRAIN_INTERVAL_MIN_MS;
+	if (t->old.map && drain_interval_ms(t->old.drain) < ms)
+		ms = drain_interval_ms(t->old.drain);
 	if (t->process_gone && !t->life.gone && ms > TARGET_HURRY_MS)
 		ms = TARGET_HURRY_MS;
 	return ms;

@@ -74,6 +74,9 @@ struct batch_resource {
 	uint32_t holders;
 	struct arena memory;
 	struct batch_attrs attrs; /* as the node wrote them (OTLP Resource), completed by input */
+	/* attrs.at[0 .. n_stable) outlive a restart of the node; what follows names this one life
+	 * and does not belong on metrics. */
+	uint32_t n_stable;
 	struct batch_text service_name;
 	struct batch_text service_instance_id;
 	struct batch_text scope_name; /* of everything the hooks record; never empty */

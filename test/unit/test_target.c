@@ -10,6 +10,7 @@
 #include "shm/atomic.h"
 #include "shm/buckets.h"
 #include "shm/ring.h"
+#include "test/support/record_bytes.h"
 #include "test/support/shm_file.h"
 
 #include <criterion/criterion.h>
@@ -1005,20 +1006,22 @@ Test(target, one_agent_drains_and_only_with_write_permission)
 	struct drain *d = NULL, *refused = NULL;
 	char reason[BLIX_REASON_MAX];
 	struct blix_map_options writes = {.consumer = true}, reads = {0};
+	struct batch_resource *who = batch_resource_new();
 
 	file = make_node(1);
 	cr_assert_eq(blix_map_open(path, &writes, &first, reason), 0);
 	cr_assert_eq(blix_map_open(path, &writes, &second, reason), 0);
 	cr_assert_eq(blix_map_open(path, &reads, &reader, reason), 0);
-	cr_expect_eq(drain_new(reader, &totals, &refused), -EBADF);
-	cr_assert_eq(drain_new(first, &totals, &d), 0);
-	cr_expect_eq(drain_new(second, &totals, &refused), -EBUSY);
+	cr_expect_eq(drain_new(reader, who, NULL, &totals, &refused), -EBADF);
+	cr_assert_eq(drain_new(first, who, NULL, &totals, &d), 0);
+	cr_expect_eq(drain_new(second, who, NULL, &totals, &refused), -EBUSY);
 	cr_expect_null(refused);
 	cr_expect_null(drain_free(d, false));
 	blix_map_close(first);
-	cr_assert_eq(drain_new(second, &totals, &d), 0);
+	cr_assert_eq(drain_new(second, who, NULL, &totals, &d), 0);
 	drain_free(d, false);
 	cr_expect_null(drain_free(NULL, true));
+	batch_resource_release(who);
 	blix_map_close(second);
 	blix_map_close(reader);
 }
@@ -1061,4 +1064,213 @@ Test(target, what_the_disk_thread_finds_is_shown)
 	target = target_free(target);
 	disk_free(to.disk, 1000);
 	unlink(orphan);
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+static struct batch *got[64];
+static uint32_t n_got;
+
+static void keep_batch(void *arg, struct target *t, struct batch *b)
+{
+	(void)arg;
+	(void)t;
+	cr_assert_lt(n_got, 64u);
+	got[n_got++] = b;
+}
+
+static struct target *start_wanting(bool traces, bool logs)
+{
+	struct target_options o = {.shm_path = path,
+				   .linger_s = 300,
+				   .wants_traces = traces,
+				   .wants_logs = logs,
+				   .spans_delay_ms = 20,
+				   .logs_delay_ms = 20};
+	struct target_events e = events;
+	struct target *t = NULL;
+
+	e.batch = keep_batch;
+	cr_assert_eq(target_new(base, &o, &e, &t), 0);
+	return t;
+}
+
+static void release_all(void)
+{
+	while (n_got > 0)
+		batch_release(got[--n_got]);
+}
+
+static struct blix_ring_writer lane1;
+
+/* One span of lane 1 with one attribute. */
+static void write_span(uint64_t n)
+{
+	static struct record_bytes r;
+	uint64_t now = (uint64_t)(now_s() * 1e9);
+
+	r.len = 0;
+	record_span(&r, n, shm_file_string(file, "GetVm"), now);
+	record_text(&r, BLIX_ITEM_STRING, shm_file_string(file, "vm.name"), "web-1");
+	cr_assert_eq(record_write(&lane1, BLIX_REC_SPAN, 0, now, &r, true), BLIX_DROP_NONE);
+}
+
+static void own_lane1(void)
+{
+	shm_file_own_lane(file, 1, (uint32_t)getpid(), 1);
+	blix_ring_writer_init(&lane1, &file->view, 1);
+}
+
+static uint64_t head_of_lane1(void)
+{
+	const struct blix_consumer_lane *lane = blix_view_consumer_lane(&file->view, 1);
+
+	return lane->ack[lane->sel & 1].head;
+}
+
+Test(target, spans_arrive_as_a_sealed_batch_and_stay_in_the_ring_until_it_is_freed)
+{
+	file = make_node(1);
+	own_lane1();
+	for (uint64_t i = 1; i <= 3; i++)
+		write_span(i);
+	target = start_wanting(true, false);
+	EVENTUALLY(target, n_got == 1);
+	cr_assert_eq(got[0]->n, 3);
+	cr_expect(got[0]->sealed);
+	cr_expect_eq(got[0]->signal, BATCH_TRACES);
+	cr_expect_eq(got[0]->n_origins, 1);
+	cr_expect_eq(got[0]->origins[0].lane, 1);
+	cr_expect_eq(got[0]->origins[0].first_seq, 0);
+	cr_expect_eq(got[0]->origins[0].last_seq, 2);
+	cr_expect_eq(got[0]->spans[2].attrs.n, 1);
+	cr_expect(memcmp(got[0]->spans[2].attrs.at[0].value.text, "web-1", 5) == 0);
+	for (int i = 0; i < 20; i++)
+		turn_once();
+	cr_expect_eq(head_of_lane1(), 0, "nobody answers for them yet");
+	release_all();
+	cr_expect_eq(head_of_lane1(), lane1.tail);
+}
+
+Test(target, what_was_not_released_is_read_again_by_the_next_agent)
+{
+	file = make_node(1);
+	own_lane1();
+	for (uint64_t i = 1; i <= 5; i++)
+		write_span(i);
+	target = start_wanting(true, false);
+	EVENTUALLY(target, n_got == 1);
+	target = target_free(target);
+	cr_expect_eq(got[0]->spans[0].name.len, 5, "a batch outlives the target");
+	release_all();
+	cr_expect_eq(head_of_lane1(), 0);
+	target = start_wanting(true, false);
+	EVENTUALLY(target, n_got == 1 && got[0]->n == 5);
+	release_all();
+	cr_expect_eq(head_of_lane1(), lane1.tail);
+}
+
+Test(target, an_abandoned_batch_stays_in_the_ring)
+{
+	file = make_node(1);
+	own_lane1();
+	write_span(1);
+	target = start_wanting(true, false);
+	EVENTUALLY(target, n_got == 1);
+	batch_abandon(got[--n_got]);
+	write_span(2);
+	EVENTUALLY(target, n_got == 1);
+	release_all();
+	cr_expect_eq(head_of_lane1(), 0);
+}
+
+Test(target, a_flush_hands_over_what_is_open)
+{
+	struct target_options o = {.shm_path = path, .wants_traces = true, .linger_s = 300};
+	struct target_events e = events;
+
+	file = make_node(1);
+	own_lane1();
+	write_span(1);
+	e.batch = keep_batch;
+	cr_assert_eq(target_new(base, &o, &e, &target), 0);
+	EVENTUALLY(target, st.records_spans == 1);
+	cr_expect_eq(n_got, 0, "its five seconds are not over");
+	target_flush(target);
+	cr_expect_eq(n_got, 1);
+	release_all();
+}
+
+Test(target, a_full_batch_is_cut_and_nothing_is_lost_between_batches)
+{
+	uint32_t spans = 0;
+
+	file = make_node(1);
+	own_lane1();
+	target = start_wanting(true, false);
+	for (uint64_t n = 1; n <= 1300;) {
+		for (int i = 0; i < 20; i++)
+			write_span(n++);
+		EVENTUALLY(target, st.records_spans == n - 1);
+		for (uint32_t i = 0; i < n_got; i++)
+			spans += got[i]->n;
+		release_all();
+	}
+	target_flush(target);
+	for (uint32_t i = 0; i < n_got; i++)
+		spans += got[i]->n;
+	release_all();
+	cr_expect_eq(spans, 1300);
+	cr_expect_eq(head_of_lane1(), lane1.tail);
+}
+
+/* Among the batches that are held: the only crashed span and the only log. */
+static const struct batch_span *crashed_span(const struct batch_log **ret_log)
+{
+	const struct batch_span *found = NULL;
+	uint32_t n = 0, spans = 0;
+
+	*ret_log = NULL;
+	for (uint32_t b = 0; b < n_got; b++)
+		for (uint32_t i = 0; i < got[b]->n; i++) {
+			if (got[b]->signal == BATCH_LOGS) {
+				*ret_log = &got[b]->logs[i];
+				continue;
+			}
+			spans++;
+			n += got[b]->spans[i].crashed;
+			if (got[b]->spans[i].crashed)
+				found = &got[b]->spans[i];
+		}
+	return n == 1 && spans == 2 ? found : NULL;
+}
+
+Test(target, spans_left_open_by_a_dead_node_are_delivered_once_as_crashed)
+{
+	const struct batch_span *crashed;
+	const struct batch_log *log;
+	char reason[BLIX_REASON_MAX];
+
+	file = make_node(7);
+	own_lane1();
+	write_span(1);
+	record_open_span(file, 1, 99, shm_file_string(file, "StartVm"), 1000, NULL);
+	shm_file_abandon(file);
+	target = start_wanting(true, true);
+	EVENTUALLY(target, (crashed = crashed_span(&log)) && log);
+	cr_expect_eq(crashed->status, 2);
+	cr_expect(crashed->priority);
+	cr_expect(memcmp(log->body.at, "node 7 died, 1 span open", 24) == 0, "%.*s",
+		  (int)log->body.len, log->body.at);
+	cr_assert_eq(blix_map_open(path, &(struct blix_map_options){0}, &map, reason), 0);
+	cr_expect_not(drain_is_done(map), "not before it was released");
+	release_all();
+	EVENTUALLY(target, drain_is_done(map));
+	target = target_free(target);
+	target = start_wanting(true, true);
+	EVENTUALLY(target, st.node == TARGET_NODE_DEAD);
+	for (int i = 0; i < 100; i++)
+		turn_once();
+	cr_expect_eq(n_got, 0, "done is done");
+	blix_map_close(map);
 }
