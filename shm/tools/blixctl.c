@@ -243,14 +243,18 @@ static int reach(const char *path)
 	return fd;
 }
 
+/* The i-th place where sockets may lie, i < 3; "" if there is no such. */
 static const char *directories(size_t i, char path[PATH_BYTES])
 {
 	const char *runtime = getenv("RUNTIME_DIRECTORY"), *xdg = getenv("XDG_RUNTIME_DIR");
+	bool named = runtime && runtime[0] == '/'; /* then no other place is meant */
 	int n = 0;
 
 	path[0] = '\0';
-	if (i == 0 && runtime && runtime[0] == '/')
+	if (named && i == 0)
 		n = snprintf(path, PATH_BYTES, "%.*s", (int)strcspn(runtime, ":"), runtime);
+	else if (named)
+		return "";
 	else if (i == 1)
 		n = snprintf(path, PATH_BYTES, "/run/blixard");
 	else if (i == 2 && xdg && xdg[0] == '/')

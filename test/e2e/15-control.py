@@ -182,8 +182,14 @@ def refusals(where, agent, shm):
     code, _, err = ctl("sample", "1", "--name", "x" * 48, "--for", "1m")
     check(code == 1 and "47 bytes" in err, "a pattern too long is refused", (code, err))
     code, _, err = run(CTL, "status", env=dict(agent.env, RUNTIME_DIRECTORY=os.path.join(where, "none")))
-    if "several agents" not in err and code != 0:  # other agents of this machine may run in /run/blixard
-        check(code == 1 and "blixard-agent --shm" in err, "no agent: it says how to start one", (code, err))
+    check(code == 1 and "blixard-agent --shm" in err, "no agent: it says how to start one", (code, err))
+    other = Agent(where, shm="n2")
+    until(20, lambda: "taking orders" in other.said())
+    code, _, err = ctl("status")
+    check(code == 1 and "--socket PATH" in err and "n2.sock" in err, "two agents: it asks which one", (code, err))
+    code, out, err = ctl("--shm", shm, "status")
+    check(code == 0 and f"agent {agent.process.pid}," in out, "--shm names the one", out + err)
+    other.stop()
     code, _, err = run(CTL, "--socket", os.path.join(where, "none.sock"), "status")
     check(code == 1 and "no agent listens on" in err, "no such socket: exit status 1", (code, err))
 

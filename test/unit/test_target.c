@@ -9,6 +9,7 @@
 #include "shm/control.h"
 #include "shm/atomic.h"
 #include "shm/buckets.h"
+#include "shm/control.h"
 #include "shm/ring.h"
 #include "test/support/record_bytes.h"
 #include "test/support/shm_file.h"
@@ -563,21 +564,33 @@ Test(target, a_refused_metric_is_counted_and_said)
 	cr_expect_str_eq(last_line, "", "once");
 }
 
-/* A real element is written and read in test/e2e/15-control.py. */
-Test(target, run_control_is_only_written_into_a_file_that_is_drained_and_has_a_place_for_it)
+Test(target, run_control_is_written_into_a_file_once_this_agent_drains_it)
 {
-	struct blix_control_setting nothing = {0}, something = {.has_log_min = true,
-								.log_min = 9,
-								.log_min_ticks = 1};
+	struct blix_control_setting nothing = {0}, read = {0};
+	struct blix_control_setting something = {
+		.has_log_min = true, .log_min = 9, .log_min_ticks = 1};
+	const struct blix_map_options options = {0};
+	char reason[BLIX_REASON_MAX];
+	struct blix_map *other;
+	uint32_t gen;
 
 	target = start(10, 300);
-	cr_expect_eq(target_control(target, &nothing), -ENOENT);
+	cr_expect_eq(target_control(target, &something), -ENOENT);
 	cr_expect_eq(drains, 0);
 	file = shm_file_new(path, NULL);
 	EVENTUALLY(target, st.draining);
 	cr_expect_eq(drains, 1);
-	cr_expect_eq(target_control(target, &nothing), 0, "there is nothing to be taken back");
-	cr_expect_eq(target_control(target, &something), -ENOENT, "this file has no such element");
+	cr_assert_eq(blix_map_open(path, &options, &other, reason), 0, "%s", reason);
+	cr_expect_eq(target_control(target, &nothing), 0);
+	cr_expect_eq(blix_control_generation(blix_map_view(other)), 0, "nothing to take back");
+	cr_expect_eq(target_control(target, &something), 0);
+	cr_assert_eq(blix_control_read(blix_map_view(other), &read, &gen), 0);
+	cr_expect_eq(memcmp(&read, &something, sizeof(read)), 0);
+	cr_expect_eq(target_control(target, &nothing), 0);
+	cr_expect_eq(blix_control_generation(blix_map_view(other)), gen + 2);
+	something.log_min = 26;
+	cr_expect_eq(target_control(target, &something), -EINVAL);
+	blix_map_close(other);
 }
 
 Test(target, agent_facts_are_shown)
