@@ -208,6 +208,7 @@ struct pass {
 	const struct snapshot *s;
 	const struct life *from;
 	uint64_t unix_ns;
+	bool known; /* the series with a baseline, or those without */
 };
 
 static double as_double(uint64_t bits)
@@ -299,15 +300,18 @@ static void pass_series(struct pass *p, const struct snapshot_family *f, uint32_
 	uint8_t key[KEY_BYTES_MAX];
 	uint32_t key_len = key_of(f, series, key);
 
-	p->d->starts[index] = f->created_unix_ns;
 	if (series->hidden || f->hidden) /* not sent: an entry that it has is carried over */
 		return;
 	if (!key_len) {
-		skip(p->d, index);
+		if (!p->known)
+			skip(p->d, index);
 		return;
 	}
 	slot = slot_of(p->from, key, key_len);
-	if (p->from->slots[slot]) {
+	if ((p->from->slots[slot] != 0) != p->known)
+		return;
+	p->d->starts[index] = f->created_unix_ns;
+	if (p->known) {
 		const uint8_t *at = p->from->entries.data + p->from->slots[slot] - 1;
 		struct entry e = entry_at(at);
 
@@ -318,7 +322,7 @@ static void pass_series(struct pass *p, const struct snapshot_family *f, uint32_
 	}
 	if (!add_entry(&p->d->next.entries, key, key_len, now, n, p->unix_ns))
 		skip(p->d, index);
-	else
+	else if (p->known)
 		p->d->seen[slot] = true;
 }
 
@@ -351,22 +355,32 @@ static int take_room(struct delta *d, const struct snapshot *s)
 	return 0;
 }
 
+static void pass(struct pass *p, bool known)
+{
+	p->known = known;
+	for (uint32_t i = 0; i < p->s->n_families; i++)
+		for (uint32_t k = 0; k < p->s->families[i].n_series; k++)
+			if (p->s->families[i].type != SNAPSHOT_GAUGE)
+				pass_series(p, &p->s->families[i], p->s->families[i].series[k]);
+}
+
+/* New series get the room that is left: one that lost its baseline would be counted again. */
 static int attempt(struct delta *d, const struct snapshot *s, uint64_t unix_ns)
 {
-	struct pass p = {d, s, d->open, unix_ns};
+	struct pass p = {.d = d, .s = s, .from = d->open, .unix_ns = unix_ns};
 	int r = take_room(d, s);
 
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < s->n_families; i++)
-		for (uint32_t k = 0; k < s->families[i].n_series; k++)
-			if (s->families[i].type != SNAPSHOT_GAUGE)
-				pass_series(&p, &s->families[i], s->families[i].series[k]);
+	pass(&p, true);
+	if (!d->next.h.ended)
+		carry_over(d);
+	pass(&p, false);
+	if (d->next.entries.failed)
+		return -ENOMEM;
 	if (d->next.h.ended)
 		buf_done(&d->next.entries); /* nothing will be compared with it again */
-	else
-		carry_over(d);
-	return d->next.entries.failed ? -ENOMEM : build_index(&d->next);
+	return build_index(&d->next);
 }
 
 int delta_begin(struct delta *d, const struct snapshot *s, const char *incarnation,

@@ -5,8 +5,8 @@
  * else's custody (accepted, refused for good, or spooled); rollback() forgets the attempt, so that
  * the next begin() covers the same time again. A delta that was committed is never computed again.
  *
- * Thread rule: one thread at a time. Bounded by DELTA_*; what does not fit starts at its family's
- * start each time, is left out of the deltas and counted. Includes: snapshot.h, libc, zlib. */
+ * Thread rule: one thread at a time. Bounded by DELTA_*: series that are new when there is no room
+ * left are skipped and counted; those that have a baseline keep it. Includes: snapshot.h, libc. */
 #ifndef BLIX_AGENT_MODEL_DELTA_H
 #define BLIX_AGENT_MODEL_DELTA_H
 

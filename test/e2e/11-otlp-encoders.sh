@@ -76,7 +76,8 @@ alike() {
 }
 
 refuses() { # NAME FORM FROM TO: with its first FROM become TO the body is refused, not by a crash
-	local out
+	local out form=()
+	[ "$2" = pb ] || form=(json)
 	cp "$work/bodies/$1.$2" "$work/bodies/bad.$2"
 	/usr/bin/python3 - "$work/bodies/bad.$2" "$3" "$4" <<-'PY' || return 1
 		import sys
@@ -87,7 +88,7 @@ refuses() { # NAME FORM FROM TO: with its first FROM become TO the body is refus
 	PY
 	mv "$work/bodies/bad.$2" "$work/bodies/bad_$1.$2"
 	out=$(/usr/bin/python3 -B test/verifiers/otlp_decode.py "$work/protos" "$(signal "$1")" \
-		$([ "$2" = pb ] || echo json) <"$work/bodies/bad_$1.$2") && return 1
+		"${form[@]}" <"$work/bodies/bad_$1.$2") && return 1
 	echo "$out"
 	[[ $out == refused:* ]]
 }

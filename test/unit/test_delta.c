@@ -240,7 +240,10 @@ Test(delta, the_life_touched_longest_ago_makes_room)
 
 Test(delta, series_beyond_the_bound_are_skipped_and_counted_and_the_others_are_not)
 {
-	enum { MANY = 8000 }; /* with their exponential cells more than DELTA_BYTES_MAX */
+	enum {
+		LATE = 10,
+		MANY = 8000
+	}; /* with their exponential cells more than DELTA_BYTES_MAX */
 	const struct snapshot_bounds bounds = {.n = 1, .value = {1}};
 	const struct snapshot_family spec = {.name = "h_seconds",
 					     .unit = "s",
@@ -249,6 +252,7 @@ Test(delta, series_beyond_the_bound_are_skipped_and_counted_and_the_others_are_n
 					     .bounds = &bounds};
 	struct snapshot *s = snapshot_new();
 	struct delta *d = delta_new();
+	static bool was_skipped[MANY];
 	uint64_t skipped = 0;
 	struct delta_view v;
 	uint32_t f, i;
@@ -261,15 +265,26 @@ Test(delta, series_beyond_the_bound_are_skipped_and_counted_and_the_others_are_n
 		(void)snprintf(value, sizeof(value), "%u", k);
 		cr_assert_eq(snapshot_series(s, f, &label, 1, true, false, &i), 0);
 	}
+	for (i = 0; i < LATE; i++) /* these come first in the snapshot, and last into the tracker */
+		snapshot_hide_series(s, i, true);
 	cr_assert_eq(delta_begin(d, s, life_a, 1000, false, &v), 0);
-	for (i = 0; i < MANY; i++)
+	for (i = 0; i < MANY; i++) {
+		was_skipped[i] = v.skipped[i];
 		skipped += v.skipped[i];
+	}
 	cr_expect_gt(skipped, 0);
 	cr_expect_lt(skipped, MANY / 10);
 	cr_expect_eq(delta_skipped(d), skipped);
 	delta_commit(d);
+	for (i = 0; i < LATE; i++)
+		snapshot_hide_series(s, i, false);
 	cr_assert_eq(delta_begin(d, s, life_a, 2000, false, &v), 0);
-	cr_expect_eq(v.start_unix_ns[0], 1000);
+	for (i = LATE; i < MANY; i++)
+		if (!was_skipped[i]) { /* or it would be counted from its start once more */
+			cr_assert_not(v.skipped[i], "%u lost its room", i);
+			cr_assert_eq(v.start_unix_ns[i], 1000);
+		}
+	cr_expect(v.skipped[0]);
 	delta_free(d);
 	snapshot_free(s);
 }
