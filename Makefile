@@ -60,7 +60,7 @@ PROGRAMS := $(B)/libblixard-hooks.a $(B)/libblixard-hooks.so.0 \
 all: $(PROGRAMS)
 
 $(B)/libblixard-hooks.a: $(HOOKS_OBJ)
-	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
+	$(call say,AR,$@)rm -f $@ && ar qcs $@ $^
 
 $(B)/libblixard-hooks.so.0: $(HOOKS_OBJ) node-hooks/hooks.map
 	$(call say,LD,$@)$(CC) $(LDFLAGS_) -shared -Wl,-soname,libblixard-hooks.so.0 -Wl,-z,nodelete \
@@ -115,7 +115,7 @@ EXAMPLE_BIN := $(patsubst node-hooks/example/%.c,$(B)/example/%,$(wildcard node-
 TEST_LIB    := $(B)/libtest.a
 
 $(TEST_LIB): $(sort $(AGENT_OBJ) $(HOOKS_OBJ) $(call obj,$(SUPPORT_SRC)))
-	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
+	$(call say,AR,$@)rm -f $@ && ar qcs $@ $^
 
 $(UNIT_BIN): $(B)/test/%: $(B)/obj/test/%.o $(TEST_LIB)
 	$(call say,LD,$@)mkdir -p $(@D) && $(CC) $(LDFLAGS_) -o $@ $^ -lcriterion $(AGENT_LIBS)
