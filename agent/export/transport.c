@@ -243,15 +243,11 @@ int transport_new(struct event_base *base, const struct transport_options *optio
 		  struct transport **ret_transport, char reason[VERDICT_MESSAGE_MAX])
 {
 	const struct protocol *protocol =
-		options->protocol == TRANSPORT_GRPC ? &grpc_protocol : NULL;
+		options->protocol == TRANSPORT_GRPC ? &grpc_protocol : &http_protocol;
 	struct transport *t;
 	int err;
 
 	reason[0] = '\0';
-	if (!protocol) {
-		snprintf(reason, VERDICT_MESSAGE_MAX, "OTLP over HTTP is not built in");
-		return -EINVAL;
-	}
 	t = calloc(1, protocol->transport_size);
 	if (!t)
 		return -ENOMEM;
