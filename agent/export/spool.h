@@ -59,6 +59,7 @@ struct spool_row {
 	size_t len;
 	uint32_t items;
 	bool priority;
+	bool taken; /* put: mark it taken at once, because it is under way already */
 	uint64_t created_unix_ns;
 };
 
@@ -76,13 +77,13 @@ int spool_new(struct disk *disk, const struct spool_options *options, struct spo
  * database behind the jobs that are queued. Accepts NULL, returns NULL. */
 struct spool *spool_free(struct spool *s);
 
-/* Store one request. `body` is copied. done(arg, 0): committed, or already there (same origins and
+/* Store one request. `body` is copied. done(arg, 0, id): committed, or already there (same origins and
  * destination and signal); custody is the spool's. Else a negative errno: -ENOSPC the bounds leave no room
  * for it, -EIO, -EROFS, ... the disk; -ECANCELED.
  * 0; -ENOBUFS: SPOOL_PENDING_BYTES_MAX is reached or the disk thread is busy: done() will not come. */
 int spool_put(struct spool *s, const char *destination, const char *signal,
 	      const struct spool_row *row, const struct spool_origin *origins, uint32_t n_origins,
-	      void (*done)(void *arg, int error), void *arg);
+	      void (*done)(void *arg, int error, int64_t id), void *arg);
 
 /* Read the oldest row of this destination and signal that is not taken yet. done(arg, 0, row): the row
  * is marked taken in memory until spool_finish(); the receiver frees row->body. -ENOENT: none. Else an errno.
