@@ -265,7 +265,8 @@ static int judge(unsigned files_before, uint64_t connections)
 
 int main(int argc, char **argv)
 {
-	struct transport_options options = {
+	/* static: what it points to is held until the end. */
+	static struct transport_options options = {
 		.grpc_method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
 		.user_agent = "Blixard/test OTel-OTLP-Exporter-C/test",
 		.partial = partial,
