@@ -25,9 +25,10 @@ struct conn {
 	struct grpc *g;
 	struct conn *next; /* of those that drain */
 	bool up, is_draining, pumping;
-	bool ending; /* close at the end of the pump */
-	bool fatal;  /* ... for a reason that somebody has to mend */
-	bool heard;  /* a byte has come since the connection is up */
+	bool ending;	 /* close at the end of the pump */
+	bool fatal;	 /* ... for a reason that somebody has to mend */
+	bool heard;	 /* a byte has come since the connection is up */
+	bool cert_asked; /* the server asked for a client certificate */
 	char why[VERDICT_MESSAGE_MAX];
 	unsigned timeouts; /* in a row, nothing received between */
 	unsigned n_streams;
@@ -512,6 +513,16 @@ static bool try_next(struct conn *conn)
 	return true;
 }
 
+static void explain_end(const struct conn *conn, int error, char why[VERDICT_MESSAGE_MAX])
+{
+	if (!conn->up)
+		snprintf(why, VERDICT_MESSAGE_MAX, "connect: %s",
+			 error ? evutil_socket_error_to_string(error) : "the connection ended");
+	else
+		snprintf(why, VERDICT_MESSAGE_MAX, "the server closed the connection%s",
+			 conn->heard ? "" : " without a word: is it gRPC? (HTTP is on :4318)");
+}
+
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct conn *conn = arg;
@@ -532,12 +543,16 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	}
 	if (ssl && (what & BEV_EVENT_ERROR))
 		fatal = tls_explain(ssl, bufferevent_get_openssl_error(bev), why);
-	if (!fatal && !conn->up)
-		snprintf(why, sizeof(why), "connect: %s",
-			 error ? evutil_socket_error_to_string(error) : "the connection ended");
-	else if (!fatal)
-		snprintf(why, sizeof(why), "the server closed the connection%s",
-			 conn->heard ? "" : " without a word: is it gRPC? (HTTP is on :4318)");
+	if (!fatal && conn->cert_asked && !conn->heard) {
+		/* TLS 1.3 refuses a client only after the handshake, and a reset may overtake the
+		 * alert that says why. */
+		fatal = true;
+		snprintf(why, sizeof(why),
+			 "the server asked for a client certificate and closed the "
+			 "connection");
+	}
+	if (!fatal)
+		explain_end(conn, error, why);
 	conn_end(conn, fatal, why);
 	if (!try_next(conn))
 		conn_close(conn);
@@ -562,7 +577,7 @@ static int connect_to(struct conn *conn, const struct resolve_address *a)
 	SSL *ssl = NULL;
 
 	if (g->tls) {
-		ssl = tls_session_new(g->tls, &g->transport.url);
+		ssl = tls_session_new(g->tls, &g->transport.url, &conn->cert_asked);
 		if (!ssl)
 			return -ENOMEM;
 		conn->bev = bufferevent_openssl_socket_new(

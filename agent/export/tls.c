@@ -139,13 +139,21 @@ int tls_check(const struct transport_tls *tls, char reason[VERDICT_MESSAGE_MAX])
 	return err;
 }
 
-SSL *tls_session_new(SSL_CTX *context, const struct url *url)
+static int on_asked(SSL *ssl, void *arg)
+{
+	(void)ssl;
+	*(bool *)arg = true;
+	return 1;
+}
+
+SSL *tls_session_new(SSL_CTX *context, const struct url *url, bool *asked)
 {
 	SSL *ssl = SSL_new(context);
 	int ok;
 
 	if (!ssl)
 		return NULL;
+	SSL_set_cert_cb(ssl, on_asked, asked);
 	if (url->is_number)
 		ok = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), url->host);
 	else

@@ -17,8 +17,9 @@ int tls_context_new(const struct transport_tls *tls, SSL_CTX **ret_context,
 /* Check the PEM texts alone (for libcurl, which takes them as they are). 0; -EPROTO; -ENOMEM. */
 int tls_check(const struct transport_tls *tls, char reason[VERDICT_MESSAGE_MAX]);
 
-/* A session that will only accept a certificate of this host. NULL: no memory. */
-SSL *tls_session_new(SSL_CTX *context, const struct url *url);
+/* A session that will only accept a certificate of this host. *asked (lives as long as the session)
+ * becomes true when the server asks for a client certificate. NULL: no memory. */
+SSL *tls_session_new(SSL_CTX *context, const struct url *url, bool *asked);
 
 /* Why a session failed, as a sentence; true when it will fail again until somebody mends it (trust,
  * protocol, credentials), false for a cut connection. `error` is the oldest of OpenSSL's queue. */
