@@ -21,7 +21,9 @@ struct batch;
 struct batch_resource;
 struct event_base;
 struct disk;
+struct redact;
 struct target;
+struct wake;
 
 /* What is known of the node: blixard_node_state. */
 enum target_node {
@@ -59,6 +61,9 @@ struct target_options {
 				 */
 	bool watch_only;	/* take no lock and no record: leave everything to a real agent */
 	struct disk *disk; /* borrowed for the life of the target; NULL: no file system figures */
+
+	struct wake *wake;     /* borrowed; NULL: rings are looked at every half second at least */
+	struct redact *redact; /* borrowed; NULL: what the node says goes out as it is */
 
 	/* What somebody answers for; the rest is counted and acknowledged at once. */
 	bool wants_traces;

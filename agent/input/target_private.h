@@ -16,7 +16,9 @@
 #include "agent/input/resource.h"
 #include "agent/input/self.h"
 #include "agent/input/target.h"
+#include "agent/input/wake.h"
 #include "agent/input/watch.h"
+#include "agent/process/redact.h"
 #include "shm/map.h"
 
 #include <limits.h>
@@ -45,8 +47,9 @@ struct target_signature {
 
 /* A file of this target: the current one, or a predecessor whose rings are not empty yet. */
 struct target_attached {
-	struct blix_map *map; /* NULL: none */
-	struct drain *drain;  /* NULL: another agent has the lock, or the file is read-only */
+	struct blix_map *map;	/* NULL: none */
+	struct drain *drain;	/* NULL: another agent has the lock, or the file is read-only */
+	struct wake_file *wake; /* NULL: not woken */
 	struct batch_resource *resource; /* held; NULL: no map, or no memory */
 };
 
@@ -135,6 +138,7 @@ int target_rebuild(struct target *t);
 void target_turn(struct target *t, uint64_t now_ns);
 int target_start_timer(struct target *t);
 void target_wake_soon(struct target *t);
+void target_drain_soon(struct target *t);
 double target_peak(const struct target *t, uint64_t now_ns);
 uint64_t target_mono_ns(void);
 uint64_t target_unix_ns(void);

@@ -173,6 +173,8 @@ void target_turn(struct target *t, uint64_t now_ns)
 		target_check_life(t, now_ns);
 	if (is_due(&t->look_due_ns, now_ns, TARGET_LOOK_MS))
 		look_ask(t->look, t->known ? t->id.data_dir : "");
+	if (t->now.wake && !t->life.gone && drain_wants_wake(t->now.drain))
+		wake_arm(t->now.wake);
 	arm(t, aligned_us(next_ms(t), now_ns));
 }
 
@@ -192,6 +194,11 @@ int target_start_timer(struct target *t)
 		return -1;
 	arm(t, 0);
 	return 0;
+}
+
+void target_drain_soon(struct target *t)
+{
+	arm(t, 0);
 }
 
 void target_wake_soon(struct target *t)
