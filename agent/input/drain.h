@@ -81,6 +81,7 @@ void drain_flush(struct drain *d);
 uint32_t drain_interval_ms(const struct drain *d);
 
 uint32_t drain_quarantined_lanes(const struct drain *d);
+uint32_t drain_open_items(const struct drain *d, enum batch_signal signal); /* not cut yet */
 void drain_custody(const struct drain *d, struct custody_figures *ret_figures);
 
 /* Should a wake-up be armed? Not while rings are read all the time anyhow, and not while so much is

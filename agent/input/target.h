@@ -114,6 +114,18 @@ void target_flush(struct target *t);
  * the target or the next turn of the loop: hold it to keep it. */
 struct batch_resource *target_resource(const struct target *t);
 
+/* The oldest spans the node has open now, the oldest first; at most `max`, and TARGET_OPEN_SPANS_MAX.
+ * Returns how many; *ret_total says how many there are. None unless a living node is attached. */
+enum { TARGET_OPEN_SPANS_MAX = 20, TARGET_SPAN_NAME_BYTES = 64 };
+struct target_open_span {
+	char name[TARGET_SPAN_NAME_BYTES]; /* UTF-8, terminated; the node's word */
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	double age_s;
+};
+uint32_t target_open_spans(struct target *t, struct target_open_span *ret_spans, uint32_t max,
+			   uint32_t *ret_total);
+
 /* Everything a page or a health check says about a target. Pointers live until the next call into
  * the target or the next turn of the loop. */
 struct target_status {

@@ -46,6 +46,8 @@ int target_rebuild(struct target *t)
 	r = host_register(t->host, t->snapshot);
 	if (r == 0)
 		r = self_register(t->self, t->snapshot);
+	if (r == 0)
+		r = self_spans_register(&t->self_spans, t->snapshot, target_unix_ns());
 	if (r == 0 && t->now.map && !t->served_out) {
 		t->values = node_shm_new(t->now.map, t->snapshot, t->options.native_histograms);
 		r = t->values ? 0 : -ENOMEM;
@@ -362,6 +364,7 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	t->drained = false;
 	t->served_out = false;
 	t->life = (struct node_life){0};
+	t->open_ns = 0;
 	note_identity(t);
 	take_resource(t, &t->now);
 	target_rebuild(t);

@@ -13,8 +13,10 @@
 #include "agent/input/node_life.h"
 #include "agent/input/node_shm.h"
 #include "agent/input/node_wait.h"
+#include "agent/input/open_spans.h"
 #include "agent/input/resource.h"
 #include "agent/input/self.h"
+#include "agent/input/self_spans.h"
 #include "agent/input/target.h"
 #include "agent/input/wake.h"
 #include "agent/input/watch.h"
@@ -64,6 +66,9 @@ struct target {
 	struct look *look;
 	struct host *host;
 	struct self *self;
+	struct self_spans self_spans;
+	struct open_spans open; /* of the last look */
+	uint64_t open_ns;	/* when that was; 0: never, or of another file */
 	struct snapshot *snapshot;
 
 	/* the file */

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -142,14 +143,16 @@ Test(wake, each_file_is_told_apart_and_a_removed_one_never_called)
 
 Test(wake, a_file_cut_short_wakes_instead_of_killing_or_spinning)
 {
-	static const char path[] = "/dev/shm/blix-wake-cut-short";
+	char path[64];
 	const struct blix_map_options options = {.consumer = true};
-	struct shm_file *node = shm_file_new(path, NULL);
+	struct shm_file *node;
 	struct wake_file *cut, *second;
 	char reason[BLIX_REASON_MAX];
 	int calls = 0, others = 0;
 	struct blix_map *map;
 
+	snprintf(path, sizeof(path), "/dev/shm/blix-wake-%d", (int)getpid());
+	node = shm_file_new(path, NULL);
 	cr_assert_eq(blix_map_open(path, &options, &map, reason), 0, "%s", reason);
 	cr_assert_eq(wake_add(wake, &blix_view_consumer(blix_map_view(map))->wake_armed, count,
 			      &calls, &cut),
