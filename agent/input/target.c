@@ -75,6 +75,7 @@ struct target *target_free(struct target *t)
 		return NULL;
 	target_leave(t, true);
 	target_drop_old(t, true);
+	target_drop_orphan(t, true);
 	if (t->timer)
 		event_free(t->timer);
 	watch_free(t->watch);
@@ -103,6 +104,8 @@ void target_flush(struct target *t)
 		drain_flush(t->now.drain);
 	if (t->old.drain)
 		drain_flush(t->old.drain);
+	if (t->orphan.drain)
+		drain_flush(t->orphan.drain);
 }
 
 struct batch_resource *target_resource(const struct target *t)
@@ -135,7 +138,7 @@ static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f
 		.start_unix_ns = t->id.open_real_ns,
 		.file_attached = t->now.map && !t->served_out,
 		.orphans_known = look->at_ns != 0,
-		.orphans = look->orphans,
+		.orphans = target_orphans_pending(t),
 		.regressions = t->regressions,
 		.series_overflow = t->overflow,
 		.incarnations = t->incarnations,
@@ -209,7 +212,7 @@ static void collect_spans(struct target *t, uint64_t now_ns)
 		.open = look_at_open(t, now_ns),
 		.now_mono_ns = now_ns,
 	};
-	const struct drain *const drains[] = {t->now.drain, t->old.drain};
+	const struct drain *const drains[] = {t->now.drain, t->old.drain, t->orphan.drain};
 
 	for (size_t d = 0; d < sizeof(drains) / sizeof(drains[0]); d++) {
 		struct custody_figures figures;
@@ -307,7 +310,7 @@ void target_status(struct target *t, struct target_status *ret_status)
 		.series_overflow = t->overflow,
 		.metrics_refused = t->refused,
 		.incarnations = t->incarnations,
-		.orphans = look_result(t->look)->orphans,
+		.orphans = t->look ? target_orphans_pending(t) : 0,
 	};
 	status_of_node(t, ret_status);
 	status_of_file(t, ret_status);

@@ -345,7 +345,7 @@ static void note_identity(struct target *t)
 	t->overflow_seen = 0;
 }
 
-static void take_resource(struct target *t, struct target_attached *a)
+void target_take_resource(struct target *t, struct target_attached *a)
 {
 	size_t len;
 	const uint8_t *bytes = blix_map_resource(a->map, &len);
@@ -366,7 +366,7 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	t->life = (struct node_life){0};
 	t->open_ns = 0;
 	note_identity(t);
-	take_resource(t, &t->now);
+	target_take_resource(t, &t->now);
 	target_rebuild(t);
 	follow_process(t);
 	target_retry_lock(t);

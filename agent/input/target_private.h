@@ -3,6 +3,7 @@
  * target.c	  interface: new, free, collect, status
  * target_turn.c  what happens when: timer, directory watch, end of the node's process
  * target_file.c  attach, leave, judge a file
+ * target_orphans.c  files of dead predecessors
  * target_say.c	  states into words: reasons, log lines, events */
 #ifndef BLIX_AGENT_INPUT_TARGET_PRIVATE_H
 #define BLIX_AGENT_INPUT_TARGET_PRIVATE_H
@@ -30,10 +31,11 @@ enum {
 	TARGET_REASON_BYTES = 512,
 	TARGET_PEAKS = 60, /* seconds over which the peak of the ring fill is kept */
 	TARGET_STALE_AFTER_S = 10,
-	TARGET_LIFE_MS = 500,	/* how often life is looked at */
-	TARGET_PROBE_MS = 1000, /* how often the path is looked at */
-	TARGET_LOOK_MS = 10000, /* how often the disk thread is asked */
-	TARGET_HURRY_MS = 20,	/* between looks while a process has ended and its lock has not */
+	TARGET_LIFE_MS = 500,	    /* how often life is looked at */
+	TARGET_PROBE_MS = 1000,	    /* how often the path is looked at */
+	TARGET_LOOK_MS = 10000,	    /* how often the disk thread is asked */
+	TARGET_ORPHANS_JUDGED = 16, /* remembered */
+	TARGET_HURRY_MS = 20, /* between looks while a process has ended and its lock has not */
 };
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)
@@ -72,13 +74,20 @@ struct target {
 	struct snapshot *snapshot;
 
 	/* the file */
-	struct target_attached now, old;
+	struct target_attached now, old, orphan;
 	struct node_shm *values;
 	struct target_signature judged; /* refused, or served to its end */
 	bool removed_said;
 	bool served_out; /* dead for so long that its values are no longer shown */
 	bool drained;	 /* rings of a dead node are empty */
 	int lock_error;	 /* why `now.drain` is NULL */
+
+	/* files of dead predecessors */
+	char orphan_name[LOOK_ORPHAN_BYTES];
+	char orphans_judged[TARGET_ORPHANS_JUDGED][LOOK_ORPHAN_BYTES];
+	uint32_t next_judged;
+	uint64_t orphans_looked_ns; /* the answer that was gone through */
+	uint64_t orphan_polled_ns;
 
 	/* the node */
 	bool known;
@@ -139,7 +148,15 @@ int target_start_drain(struct target *t, struct target_attached *a);
 void target_note_file_figures(struct target *t);
 int target_rebuild(struct target *t);
 
+void target_take_resource(struct target *t, struct target_attached *a);
+
+/* target_orphans.c */
+void target_turn_orphans(struct target *t, uint64_t now_ns);
+void target_drop_orphan(struct target *t, bool back_soon);
+uint32_t target_orphans_pending(const struct target *t);
+
 /* target_turn.c */
+uint32_t target_elapsed_ms(uint64_t *since_ns, uint64_t now_ns);
 void target_turn(struct target *t, uint64_t now_ns);
 int target_start_timer(struct target *t);
 void target_wake_soon(struct target *t);

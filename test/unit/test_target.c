@@ -1283,3 +1283,35 @@ Test(target, the_resource_is_there_while_a_file_is_attached)
 	cr_expect_eq(r->node_id, 7u);
 	cr_expect_eq(r->service_instance_id.len, strlen("test/7"));
 }
+
+Test(target, an_orphan_is_emptied_and_recovered_once)
+{
+	struct target_options o = {.shm_path = path, .wants_traces = true, .spans_delay_ms = 20};
+	struct target_events e = events;
+	char orphan[256], reason[BLIX_REASON_MAX];
+	struct disk *disk = NULL;
+
+	cr_assert_eq(disk_new(base, 16, &disk), 0);
+	file = make_node(7);
+	own_lane1();
+	write_span(1);
+	record_open_span(file, 1, 99, shm_file_string(file, "StartVm"), 1000, NULL);
+	snprintf(orphan, sizeof(orphan), "%s.o.00112233445566778899aabbccddeeff", path);
+	shm_file_abandon(file);
+	cr_assert_eq(rename(path, orphan), 0);
+	e.batch = keep_batch;
+	o.disk = disk;
+	cr_assert_eq(target_new(base, &o, &e, &target), 0);
+	EVENTUALLY(target, n_got > 0 && st.records_spans == 1 &&
+				   value(target, "blixard_agent_spans_crashed_total", NULL) == 1);
+	cr_expect_eq(value(target, "blixard_agent_orphans_pending", NULL), 1u);
+	cr_assert_eq(blix_map_open(orphan, &(struct blix_map_options){0}, &map, reason), 0);
+	cr_expect_not(drain_is_done(map));
+	release_all();
+	EVENTUALLY(target, drain_is_done(map) && st.orphans == 0);
+	map = blix_map_close(map);
+	unlink(orphan);
+	target = target_free(target);
+	disk_free(disk, 1000);
+	cr_expect_eq(n_got, 0, "told once");
+}
