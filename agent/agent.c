@@ -3,9 +3,11 @@
 #include "agent/control_command.h"
 #include "agent/disk.h"
 #include "agent/input/target.h"
+#include "agent/input/wake.h"
 #include "agent/log.h"
 #include "agent/run_control.h"
 #include "agent/serve/control_socket.h"
+#include "agent/process/redact.h"
 #include "agent/serve/http.h"
 #include "agent/serve/listen.h"
 #include "agent/state.h"
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +42,8 @@ struct node {
 struct agent {
 	struct event_base *base;
 	struct disk *disk;
+	struct wake *wake;     /* NULL: this kernel has none */
+	struct redact *redact; /* never NULL while nodes are followed */
 	const struct options *flags;
 	struct options options;
 	struct encode_options encode;
@@ -390,6 +395,8 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 		.linger_s = a->options.linger_s,
 		.native_histograms = a->options.native_histograms,
 		.disk = a->disk,
+		.wake = a->wake,
+		.redact = a->redact,
 	};
 	const struct target_events events = {
 		.address_known = on_address_known,
@@ -625,6 +632,25 @@ static void on_library_log(int severity, const char *message)
 			     message);
 }
 
+/* Without a key that is kept, equal values hash alike for this life only. */
+static int redact_open(struct agent *a)
+{
+	uint8_t key[STATE_KEY_BYTES];
+	int err = state_redaction_key(&a->state, key);
+
+	if (err && err != -EBADF) /* "nothing is kept" was said already */
+		log_line(LOG_LEVEL_WARNING, "redaction_key_lost",
+			 "cannot keep a key for redaction in the state directory: %s; using one "
+			 "that ends with this process",
+			 err == -EPERM ? "redaction.key is not ours alone, remove it"
+				       : strerror(-err));
+	if (err && getrandom(key, sizeof(key), 0) != (ssize_t)sizeof(key))
+		return -EIO;
+	err = redact_new(&(struct redact_options){.key = key}, &a->redact);
+	explicit_bzero(key, sizeof(key));
+	return err;
+}
+
 static int loop_open(struct agent *a)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
@@ -636,6 +662,14 @@ static int loop_open(struct agent *a)
 	if (!a->base)
 		return -ENOMEM;
 	err = disk_new(a->base, AGENT_DISK_JOBS_MAX, &a->disk);
+	if (err)
+		return err;
+	err = wake_new(a->base, &a->wake);
+	if (err)
+		log_line(LOG_LEVEL_WARNING, "wake_unavailable",
+			 "no wake-up by full rings (%s): a burst after idleness may be shed",
+			 strerror(-err));
+	err = redact_open(a);
 	if (err)
 		return err;
 	a->turn = evtimer_new(a->base, on_turn, a);
@@ -657,6 +691,8 @@ static void loop_close(struct agent *a)
 {
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		node_stop(&a->nodes[i]);
+	a->wake = wake_free(a->wake);
+	a->redact = redact_free(a->redact);
 	a->disk = disk_free(a->disk, AGENT_DISK_WAIT_MS);
 	for (size_t i = 0; i < 3; i++)
 		if (a->signals[i])

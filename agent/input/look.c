@@ -107,26 +107,40 @@ static bool is_orphan(const char *entry, const char *name)
 	return strlen(entry) == ORPHAN_HEX && strspn(entry, "0123456789abcdef") == ORPHAN_HEX;
 }
 
-uint32_t look_count_orphans(const char *shm_path)
+void look_at_orphans(const char *shm_path, struct look_result *ret_result)
 {
 	char dir_path[LOOK_PATH_BYTES];
-	const char *slash = strrchr(shm_path, '/');
+	const char *slash = strrchr(shm_path, '/'), *name = slash ? slash + 1 : shm_path;
 	size_t dir_len = slash ? (size_t)(slash - shm_path) : 0;
 	const struct dirent *entry;
-	uint32_t n = 0, seen = 0;
+	uint32_t seen = 0;
 	DIR *dir;
 
+	ret_result->orphans = ret_result->n_names = 0;
 	if (dir_len + 2 > sizeof(dir_path))
-		return 0;
+		return;
 	memcpy(dir_path, shm_path, dir_len);
 	strcpy(dir_path + dir_len, slash ? "/" : ".");
 	dir = opendir(dir_path);
 	if (!dir)
-		return 0;
-	while (seen++ < LOOK_ENTRIES_MAX && (entry = readdir(dir)))
-		n += is_orphan(entry->d_name, slash ? slash + 1 : shm_path);
+		return;
+	while (seen++ < LOOK_ENTRIES_MAX && (entry = readdir(dir))) {
+		if (!is_orphan(entry->d_name, name))
+			continue;
+		ret_result->orphans++;
+		if (ret_result->n_names < LOOK_ORPHANS_MAX)
+			strcpy(ret_result->names[ret_result->n_names++],
+			       entry->d_name + strlen(name) + 3);
+	}
 	closedir(dir);
-	return n;
+}
+
+uint32_t look_count_orphans(const char *shm_path)
+{
+	struct look_result result = {0};
+
+	look_at_orphans(shm_path, &result);
+	return result.orphans;
 }
 
 static void work(void *arg)
@@ -134,7 +148,7 @@ static void work(void *arg)
 	struct job *job = arg;
 
 	look_at_fs(job->data_dir, &job->result);
-	job->result.orphans = look_count_orphans(job->shm_path);
+	look_at_orphans(job->shm_path, &job->result);
 	job->result.at_ns = mono_ns();
 	job->ran = true;
 }

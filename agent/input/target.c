@@ -76,6 +76,7 @@ struct target *target_free(struct target *t)
 		return NULL;
 	target_leave(t, true);
 	target_drop_old(t, true);
+	target_drop_orphan(t, true);
 	if (t->timer)
 		event_free(t->timer);
 	watch_free(t->watch);
@@ -113,6 +114,8 @@ void target_flush(struct target *t)
 		drain_flush(t->now.drain);
 	if (t->old.drain)
 		drain_flush(t->old.drain);
+	if (t->orphan.drain)
+		drain_flush(t->orphan.drain);
 }
 
 struct batch_resource *target_resource(const struct target *t)
@@ -147,7 +150,7 @@ static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f
 		.start_unix_ns = t->id.open_real_ns,
 		.file_attached = t->now.map && !t->served_out,
 		.orphans_known = look->at_ns != 0,
-		.orphans = look->orphans,
+		.orphans = target_orphans_pending(t),
 		.regressions = t->regressions,
 		.series_overflow = t->overflow,
 		.incarnations = t->incarnations,
@@ -178,6 +181,67 @@ static void tell_refused(struct target *t)
 	t->refused_said = refused;
 }
 
+/* Walking the slots costs a cache line a slot, so several askers share one look. */
+static const struct open_spans *look_at_open(struct target *t, uint64_t now_ns)
+{
+	enum { MAX_AGE_MS = 500 };
+
+	if (!t->now.map || t->life.gone)
+		return NULL;
+	if (t->open_ns == 0 || now_ns - t->open_ns >= MAX_AGE_MS * NS_PER_MS) {
+		open_spans_look(t->now.map, &t->open);
+		t->open_ns = now_ns;
+	}
+	return &t->open;
+}
+
+uint32_t target_open_spans(struct target *t, struct target_open_span *ret_spans, uint32_t max,
+			   uint32_t *ret_total)
+{
+	uint64_t now_ns = target_mono_ns();
+	const struct open_spans *open = look_at_open(t, now_ns);
+	uint32_t n = 0;
+
+	*ret_total = open ? open->total : 0;
+	for (; open && n < open->n_oldest && n < max; n++) {
+		const struct open_span *from = &open->oldest[n];
+
+		memcpy(ret_spans[n].name, from->name, sizeof(ret_spans[n].name));
+		memcpy(ret_spans[n].trace_id, from->trace_id, sizeof(ret_spans[n].trace_id));
+		memcpy(ret_spans[n].span_id, from->span_id, sizeof(ret_spans[n].span_id));
+		ret_spans[n].age_s = now_ns > from->start_mono_ns
+					     ? (double)(now_ns - from->start_mono_ns) * 1e-9
+					     : 0;
+	}
+	return n;
+}
+
+static void collect_spans(struct target *t, uint64_t now_ns)
+{
+	struct self_spans_facts f = {
+		.crashed = t->totals.spans_crashed,
+		.torn = t->totals.spans_torn,
+		.open = look_at_open(t, now_ns),
+		.now_mono_ns = now_ns,
+	};
+	const struct drain *const drains[] = {t->now.drain, t->old.drain, t->orphan.drain};
+
+	for (size_t d = 0; d < sizeof(drains) / sizeof(drains[0]); d++) {
+		struct custody_figures figures;
+
+		if (!drains[d])
+			continue;
+		drain_custody(drains[d], &figures);
+		for (int i = 0; i < BATCH_SIGNALS; i++)
+			f.unacknowledged[i] += figures.items[i] +
+					       drain_open_items(drains[d], (enum batch_signal)i);
+	}
+	for (int i = 0; i < SELF_SPANS_ACTIONS && t->options.redact; i++)
+		f.redacted[i] =
+			redact_count(t->options.redact, (enum redact_action)(REDACT_DROP + i));
+	self_spans_collect(&t->self_spans, t->snapshot, &f);
+}
+
 const struct snapshot *target_collect(struct target *t)
 {
 	uint64_t now_ns = target_mono_ns();
@@ -192,6 +256,7 @@ const struct snapshot *target_collect(struct target *t)
 	gather_facts(t, now_ns, &facts);
 	host_collect(t->host, t->snapshot, look_result(t->look), now_ns);
 	self_collect(t->self, t->snapshot, &facts, now_ns);
+	collect_spans(t, now_ns);
 	snapshot_clamp_subsets(t->snapshot);
 	return t->snapshot;
 }
@@ -257,7 +322,7 @@ void target_status(struct target *t, struct target_status *ret_status)
 		.series_overflow = t->overflow,
 		.metrics_refused = t->refused,
 		.incarnations = t->incarnations,
-		.orphans = look_result(t->look)->orphans,
+		.orphans = t->look ? target_orphans_pending(t) : 0,
 	};
 	status_of_node(t, ret_status);
 	status_of_file(t, ret_status);
