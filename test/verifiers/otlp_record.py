@@ -1,0 +1,169 @@
+"""What both receivers share: how they are told to behave, and what they write down.
+
+Control (a JSON file, read again for each request; a missing file means accept):
+  {"mode": "accept" | "partial" | "status" | "delay" | "freeze", "times": N, ...}
+  times N      the mode holds for N requests, then accept; without it, until the file changes
+  partial      rejected (3), message
+  status       code (gRPC or HTTP), message, retry_delay_s (RetryInfo), retry_after (HTTP header), body
+  delay        delay_s before accepting;  freeze  never answers
+  gzip         true: answers are compressed;  bomb  bytes of zeros in the answer's message field
+
+Records (JSON lines, flushed one request at a time): every span, log record and metric with its
+resource, and one {"kind": "request"} line. Only what was accepted is recorded as items.
+"""
+
+import collections
+import json
+import os
+import threading
+import time
+
+from otlp_protos import attributes, plain
+
+SUMMARY_TRACES_MAX = 2000
+
+
+class Control:
+    def __init__(self, path):
+        self.path, self.lock, self.text, self.left = path, threading.Lock(), None, None
+
+    def next(self):
+        with self.lock:
+            try:
+                with open(self.path or "", encoding="utf-8") as f:
+                    text = f.read()
+                wanted = json.loads(text)
+            except (OSError, ValueError):
+                return {"mode": "accept"}
+            if text != self.text:
+                self.text, self.left = text, wanted.get("times")
+            if self.left is not None:
+                if self.left == 0:
+                    return {"mode": "accept", "gzip": wanted.get("gzip", False)}
+                self.left -= 1
+            return wanted
+
+
+def items(service, request):
+    for group in getattr(request, {"trace": "resource_spans", "metrics": "resource_metrics", "logs": "resource_logs"}[service]):
+        resource = attributes(group.resource.attributes)
+        for scope in getattr(group, {"trace": "scope_spans", "metrics": "scope_metrics", "logs": "scope_logs"}[service]):
+            entries = {"trace": "spans", "metrics": "metrics", "logs": "log_records"}[service]
+            for item in getattr(scope, entries):
+                yield resource, scope.scope.name, item
+
+
+def describe(service, resource, scope, item):
+    line = {"kind": {"trace": "span", "metrics": "metric", "logs": "log"}[service], "resource": resource, "scope": scope}
+    if service == "metrics":
+        data = next((f.name for f, _ in item.ListFields() if f.name in
+                     ("gauge", "sum", "histogram", "exponential_histogram", "summary")), None)
+        points = getattr(item, data).data_points if data else []
+        return line | {"name": item.name, "unit": item.unit, "data": data, "points": len(points)}
+    line |= {"trace_id": item.trace_id.hex(), "span_id": item.span_id.hex(), "attributes": attributes(item.attributes)}
+    if service == "logs":
+        return line | {"time": item.time_unix_nano, "severity": item.severity_number, "body": plain(item.body)}
+    return line | {"parent_span_id": item.parent_span_id.hex(), "name": item.name, "span_kind": item.kind,
+                   "start": item.start_time_unix_nano, "end": item.end_time_unix_nano,
+                   "status": item.status.code, "status_message": item.status.message,
+                   "events": [e.name for e in item.events], "links": len(item.links)}
+
+
+class Recorder:
+    def __init__(self, path=None, keep_traces=False):
+        self.file = open(path, "a", encoding="utf-8") if path else None
+        self.lock = threading.Lock()
+        self.counts = collections.Counter()
+        self.seen = set()
+        self.duplicates = 0
+        self.traces = collections.OrderedDict() if keep_traces else None
+
+    def write(self, lines):
+        if self.file:
+            self.file.write("".join(json.dumps(line) + "\n" for line in lines))
+            self.file.flush()
+
+    def note(self, **what):
+        with self.lock:
+            self.counts["request"] += 1
+            self.write([{"kind": "request", "at": time.time()} | what])
+
+    def take(self, service, request):
+        with self.lock:
+            lines = [describe(service, *entry) for entry in items(service, request)]
+            for line in lines:
+                self.counts[line["kind"]] += 1
+                if line["kind"] == "span":
+                    self.take_span(line)
+            self.write(lines)
+            return len(lines)
+
+    def take_span(self, line):
+        if line["span_id"] in self.seen:
+            self.duplicates += 1
+            return
+        self.seen.add(line["span_id"])
+        if self.traces is None:
+            return
+        self.traces.setdefault(line["trace_id"], []).append(line)
+        self.traces.move_to_end(line["trace_id"])
+        while len(self.traces) > SUMMARY_TRACES_MAX:
+            self.traces.popitem(last=False)
+
+    def summary(self):
+        with self.lock:
+            return dict(self.counts) | {"distinct_spans": len(self.seen), "duplicate_spans": self.duplicates}
+
+    def save_summary(self, path):
+        if path:
+            with open(path + ".new", "w", encoding="utf-8") as f:
+                json.dump(self.summary(), f)
+            os.rename(path + ".new", path)
+
+    def tree(self):
+        """The recent trace that touched most nodes, then went deepest, as indented lines."""
+        with self.lock:
+            return "\n".join(tree_of(self.traces or {}))
+
+
+def node_of(span):
+    resource = span["resource"]
+    return str(resource.get("service.instance.id") or resource.get("service.name") or "?")
+
+
+def depth_of(span, children, level=1):
+    return max([level] + [depth_of(child, children, level + 1) for child in children.get(span["span_id"], []) if level < 64])
+
+
+def tree_of(traces):
+    def look(spans):
+        ids = {s["span_id"] for s in spans}
+        children = collections.defaultdict(list)
+        roots = []
+        for s in sorted(spans, key=lambda s: s["start"]):
+            (children[s["parent_span_id"]] if s["parent_span_id"] in ids else roots).append(s)
+        return roots, children
+
+    best, best_rank = None, None
+    for index, spans in enumerate(traces.values()):
+        roots, children = look(spans)
+        whole = len(roots) == 1 and not roots[0]["parent_span_id"]
+        rank = (len({node_of(s) for s in spans}), whole, max((depth_of(r, children) for r in roots), default=0), index)
+        if best is None or rank > best_rank:
+            best, best_rank = spans, rank
+    if not best:
+        return ["no trace was received"]
+    roots, children = look(best)
+    began = min(s["start"] for s in best)
+    lines = [f"trace {best[0]['trace_id']}: {len(best)} spans on {len({node_of(s) for s in best})} nodes"]
+
+    def show(span, level):
+        took_ms, at_ms = (span["end"] - span["start"]) / 1e6, (span["start"] - began) / 1e6
+        mark = "  ERROR" if span["status"] == 2 else ""
+        lines.append(f"{'  ' * level}{span['name']:<{max(1, 44 - 2 * level)}} {node_of(span):<22} +{at_ms:9.3f} ms {took_ms:9.3f} ms{mark}")
+        for child in children.get(span["span_id"], []):
+            if level < 64:
+                show(child, level + 1)
+    for root in roots:
+        show(root, 0)
+    return lines
