@@ -54,6 +54,7 @@ enum {
 	AGENT_TURN_S = 4,	   /* the loop notes that it turns */
 	AGENT_STUCK_S = 10,	   /* /live says so when it has not for this long */
 	AGENT_DRAIN_MS = 1000,	   /* for responses under way, at the end */
+	AGENT_FLUSH_MS = 6000,	   /* for destinations and the spool, at the end */
 	AGENT_CHECK_S = 2,	   /* --check waits this long for what it checks */
 	AGENT_LOG_WAIT_MS = 500,
 };

@@ -36,7 +36,7 @@ static void read_config(struct pipeline *p)
 		log_line(LOG_LEVEL_WARNING, "export_config", "%s", p->config.warnings[i]);
 	for (int i = 0; i < OTLP_SIGNALS; i++) {
 		struct otlp_endpoint *to = &p->config.signals[i];
-		char reason[VERDICT_MESSAGE_MAX];
+		char reason[CREDENTIALS_REASON_MAX];
 
 		if (p->config.disabled || !to->on)
 			continue;
