@@ -571,9 +571,10 @@ static void end_recorded(const blix_span *span)
 	uint64_t end_ns = blix_clock_now();
 	struct blix_thread *thread = &blix_thread_;
 	struct blix_session *session = blix_thread_session(thread);
-	bool listening;
 	struct record record;
 	struct change c;
+	uint32_t n_words;
+	bool listening;
 
 	if (session && thread->busy) {
 		end_reentrant(session, span);
@@ -581,11 +582,12 @@ static void end_recorded(const blix_span *span)
 	}
 	if (!open_change(&c, span))
 		return;
+	n_words = compose(&record, &c, end_ns); /* first: the rest looks at it */
 	struct blix_ring_entry entry = {
 		.type = BLIX_REC_SPAN,
-		.n_words = compose(&record, &c, end_ns),
-		.t_ns = record.body.end_ns,
 		.flags = flags_of(&record.body),
+		.n_words = n_words,
+		.t_ns = record.body.end_ns,
 		.body = (const uint64_t *)(const void *)&record,
 	};
 	listening = blix_load_relaxed(&session->listening);
