@@ -76,8 +76,7 @@ struct records records_read(const char *path)
 	uint64_t buf[BUF_WORDS];
 	int n;
 
-	if (!r.of ||
-	    blix_map_open(path, &(struct blix_map_options){0}, &r.map, reason) < 0 ||
+	if (!r.of || blix_map_open(path, &(struct blix_map_options){0}, &r.map, reason) < 0 ||
 	    blix_map_refresh(r.map) < 0)
 		errx(1, "%s: %s", path, reason);
 	view = blix_map_view(r.map);

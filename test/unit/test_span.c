@@ -19,9 +19,14 @@ static struct records file;
 static void setup(void)
 {
 	static const char *const names[] = {
-		"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_ATTRIBUTE_COUNT_LIMIT",
-		"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_PROPAGATORS", "BLIXARD_SLOW_SPAN_MS",
-		"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "BLIXARD_BAGGAGE_ATTRIBUTES",
+		"OTEL_TRACES_SAMPLER",
+		"OTEL_TRACES_SAMPLER_ARG",
+		"OTEL_ATTRIBUTE_COUNT_LIMIT",
+		"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+		"OTEL_PROPAGATORS",
+		"BLIXARD_SLOW_SPAN_MS",
+		"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+		"BLIXARD_BAGGAGE_ATTRIBUTES",
 		"OTEL_METRICS_EXEMPLAR_FILTER",
 	};
 
@@ -208,10 +213,12 @@ Test(span, events_and_links_carry_attributes_of_their_own)
 	cr_expect_eq(link.trace_flags, 1);
 	cr_expect_eq(link.link_flags, BLIX_SPAN_PARENT_REMOTE);
 	cr_expect(records_item(
-		&file, blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
+		&file,
+		blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
 		BLIX_ITEM_TRACESTATE, NULL, 0, &inner));
 	cr_expect(records_item(
-		&file, blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
+		&file,
+		blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
 		BLIX_ITEM_BOOL, "batch", 0, &inner));
 	cr_expect_not(records_item(&file, records_items(r), BLIX_ITEM_LINK, NULL, 1, &item));
 	cr_expect_eq(r->span.dropped_links, 0);
