@@ -51,7 +51,7 @@ def hot():
     shutil.rmtree(pcp_dir)
     results.update(bench("bench_prometheus_cpp"))
     for threads in ("1", "2"):
-        for kind in ("counter", "histogram"):
+        for kind in ("counter", "histogram", "span"):
             limit = next((v for k, v in results.items() if k.startswith(f"limit/{kind}: ")
                           and k.endswith("/" + threads) and "lock" not in k), None)
             for name, value in results.items():
