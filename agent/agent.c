@@ -1,6 +1,7 @@
 /* agent/agent.c - see agent.h. */
 #include "agent/agent.h"
 #include "agent/disk.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/log.h"
 #include "agent/serve/http.h"
@@ -34,6 +35,7 @@ struct node {
 struct agent {
 	struct event_base *base;
 	struct disk *disk;
+	struct storage *storage; /* before any other thread: they inherit fewer rights */
 	const struct options *flags;
 	struct options options;
 	struct encode_options encode;
@@ -265,6 +267,7 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 		.linger_s = a->options.linger_s,
 		.native_histograms = a->options.native_histograms,
 		.disk = a->disk,
+		.storage = a->storage,
 	};
 	const struct target_events events = {
 		.address_known = on_address_known,
@@ -501,6 +504,7 @@ static void loop_close(struct agent *a)
 {
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		node_stop(&a->nodes[i]);
+	a->storage = storage_free(a->storage);
 	a->disk = disk_free(a->disk, AGENT_DISK_WAIT_MS);
 	for (size_t i = 0; i < 3; i++)
 		if (a->signals[i])
@@ -512,6 +516,11 @@ static void loop_close(struct agent *a)
 	if (a->base)
 		event_base_free(a->base);
 	libevent_global_shutdown();
+}
+
+const char *agent_features(void)
+{
+	return storage_built();
 }
 
 int agent_run(const struct options *flags, const struct options *all)
@@ -529,7 +538,13 @@ int agent_run(const struct options *flags, const struct options *all)
 	state_open(&a.state, &a.options);
 	if (a.state.problem[0])
 		log_line(LOG_LEVEL_WARNING, "%s", a.state.problem);
+	a.storage = storage_new(
+		&(struct storage_options){.off = all->no_bpf, .slow_io_ms = all->slow_io_ms});
+	if (a.storage)
+		storage_drop_rights(a.storage);
 	err = loop_open(&a);
+	if (!err && a.storage)
+		err = storage_start(a.storage, a.base);
 	if (err)
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(-err));
 	for (uint32_t i = 0; !err && i < all->n_targets; i++) {

@@ -25,6 +25,7 @@ enum {
 	OPTIONS_CONFIG_BYTES_MAX = 1 << 20,
 	OPTIONS_STALE_AFTER_MAX_S = 3600,
 	OPTIONS_LINGER_MAX_S = 7 * 24 * 3600,
+	OPTIONS_SLOW_IO_MAX_MS = 60000,
 
 	LOG_BUFFER_BYTES = 64 << 10,
 	LOG_LINE_BYTES = 2048, /* of one message; longer ones are cut */
@@ -83,6 +84,8 @@ struct options {
 	bool created_lines;
 	uint32_t stale_after_s;
 	uint32_t linger_s;
+	bool no_bpf;
+	uint32_t slow_io_ms; /* 0 = slow waits are not reported one by one */
 	uid_t owner;
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;

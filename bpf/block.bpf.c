@@ -44,6 +44,9 @@ const volatile bool issue_has_queue = false;
 const volatile bool has_io_start = true;
 /* Level in the cgroup tree of the units in `cgroups`; 0 = none is registered. */
 uint32_t cgroup_level = 0;
+/* Set once the agent has named the devices there are: until then the unnamed ones are not measured,
+ * so that none is counted under two names. */
+uint32_t others_shown = 0;
 
 struct start {
 	uint64_t start_ns; /* 0: not seen */
@@ -61,9 +64,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, STORAGE_DEVICES_MAX);
+	__uint(max_entries, 2 * STORAGE_DEVICES_MAX);
 	__type(key, uint32_t);
-	__type(value, uint32_t); /* != 0: show by name */
+	__type(value, uint32_t); /* 1: show by name; 0: do not measure */
 } devices SEC(".maps");
 
 struct {
@@ -98,6 +101,7 @@ static __always_inline bool find_device(struct request *rq, uint32_t *ret_dev)
 {
 	struct request___old *old = (void *)rq;
 	const struct gendisk *disk;
+	const uint32_t *named;
 	uint32_t major, dev;
 
 	if (bpf_core_field_exists(old->rq_disk))
@@ -108,12 +112,13 @@ static __always_inline bool find_device(struct request *rq, uint32_t *ret_dev)
 		return false;
 	major = (uint32_t)disk->major;
 	dev = storage_dev(major, (uint32_t)disk->first_minor);
-	if (bpf_map_lookup_elem(&devices, &dev)) {
+	named = bpf_map_lookup_elem(&devices, &dev);
+	if (named) {
 		*ret_dev = dev;
-		return true;
+		return *named;
 	}
 	*ret_dev = 0;
-	return major != MAJOR_LOOP && major != MAJOR_RAM;
+	return others_shown && major != MAJOR_LOOP && major != MAJOR_RAM;
 }
 
 /* ---- who ------------------------------------------------------------------------------------ */

@@ -370,11 +370,19 @@ int probe_remove_process(struct probe *p, uint32_t tgid)
 	return unset(p->procs_fd, &tgid);
 }
 
-int probe_add_device(struct probe *p, uint32_t dev)
+int probe_add_device(struct probe *p, uint32_t dev, bool shown)
 {
-	const uint32_t shown = 1;
+	const uint32_t value = shown;
 
-	return p->block ? set(bpf_map__fd(p->block->maps.devices), &dev, &shown) : -EINVAL;
+	return p->block ? set(bpf_map__fd(p->block->maps.devices), &dev, &value) : -EINVAL;
+}
+
+int probe_show_others(struct probe *p)
+{
+	if (!p->block)
+		return -EINVAL;
+	p->block->bss->others_shown = 1;
+	return 0;
 }
 
 int probe_remove_device(struct probe *p, uint32_t dev)
@@ -548,9 +556,15 @@ int probe_remove_process(struct probe *p, uint32_t tgid)
 	return -ENOSYS;
 }
 
-int probe_add_device(struct probe *p, uint32_t dev)
+int probe_add_device(struct probe *p, uint32_t dev, bool shown)
 {
-	(void)p, (void)dev;
+	(void)p, (void)dev, (void)shown;
+	return -ENOSYS;
+}
+
+int probe_show_others(struct probe *p)
+{
+	(void)p;
 	return -ENOSYS;
 }
 

@@ -53,7 +53,9 @@ enum probe_hook probe_hook_used(const struct probe *p);
 int probe_add_process(struct probe *p, uint32_t tgid, const struct storage_proc *proc);
 int probe_remove_process(struct probe *p, uint32_t tgid);
 /* Block only; -EINVAL on another probe. */
-int probe_add_device(struct probe *p, uint32_t dev);
+int probe_add_device(struct probe *p, uint32_t dev, bool shown); /* by name, or not at all */
+/* From now on what no probe_add_device() named is measured together, as device 0. */
+int probe_show_others(struct probe *p);
 int probe_remove_device(struct probe *p, uint32_t dev);
 /* Processes in the cgroup (or below it) with this id, at this level of the tree (root = 0), belong
  * to a node's unit. One level at a time: units lie side by side. */

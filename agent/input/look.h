@@ -24,6 +24,9 @@ struct look_result {
 	char mount_point[LOOK_LABEL_BYTES];
 	uint64_t avail_bytes; /* to a process without privileges */
 	uint64_t size_bytes;
+	uint32_t
+		disk_dev; /* of the disk below the data directory, as the kernel numbers it; 0 = ? */
+	char disk_name[32];
 	uint32_t orphans;
 	uint64_t at_ns; /* CLOCK_MONOTONIC of the answer; 0 = none yet */
 };
@@ -44,6 +47,7 @@ const struct look_result *look_result(const struct look *l);
 
 /* The work itself; for the disk thread, and for tests. */
 void look_at_fs(const char *data_dir, struct look_result *ret_result);
+void look_at_disk(const char *data_dir, struct look_result *ret_result);
 uint32_t look_count_orphans(const char *shm_path);
 
 #endif

@@ -19,6 +19,8 @@
 
 struct event_base;
 struct disk;
+struct storage;
+struct storage_slow_event;
 struct target;
 
 /* What is known of the node: blixard_node_state. */
@@ -57,6 +59,7 @@ struct target_options {
 				 */
 	bool watch_only;	/* take no lock and no record: leave everything to a real agent */
 	struct disk *disk; /* borrowed for the life of the target; NULL: no file system figures */
+	struct storage *storage; /* borrowed for the life of the target; NULL: no probes */
 };
 
 enum target_log {
@@ -73,6 +76,8 @@ struct target_events {
 	/* One line for the log, without newline; `key` names its kind for rate limiting. */
 	void (*log)(void *arg, struct target *t, enum target_log kind, const char *key,
 		    const char *line);
+	/* The node waited long in fsync or its kin: see storage.h. Valid during the call. */
+	void (*slow_io)(void *arg, struct target *t, const struct storage_slow_event *e);
 	void *arg;
 };
 

@@ -14,6 +14,7 @@
 #include "agent/input/node_shm.h"
 #include "agent/input/node_wait.h"
 #include "agent/input/self.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/input/watch.h"
 #include "shm/map.h"
@@ -59,6 +60,7 @@ struct target {
 	struct look *look;
 	struct host *host;
 	struct self *self;
+	struct storage_node *storage;
 	struct snapshot *snapshot;
 
 	/* the file */

@@ -46,7 +46,9 @@ static int open_all(void)
 		}
 	}
 	for (uint32_t i = 0; i < n_devices && probes[PROBE_BLOCK]; i++)
-		probe_add_device(probes[PROBE_BLOCK], devices[i]);
+		probe_add_device(probes[PROBE_BLOCK], devices[i], true);
+	if (!n_devices && probes[PROBE_BLOCK])
+		probe_show_others(probes[PROBE_BLOCK]);
 	return 0;
 }
 
