@@ -94,11 +94,11 @@ enum { LANE_CONTEXT_OFF = 128 }; /* offsetof(struct blix_lane, context); probe.c
  * and remembered, so that a new thread is stamped at once and nothing has to be kept up to date. */
 static __always_inline uint64_t find_lane(const struct storage_proc *proc, uint32_t tid)
 {
-	uint64_t addr = proc->lanes_addr;
+	uint64_t addr = proc->lanes_addr + proc->lane_stride; /* lane 0 is shared: no context */
 
-	if (!addr)
+	if (!proc->lanes_addr)
 		return 0;
-	for (uint32_t i = 0; i < STORAGE_LANES_SCANNED; i++) {
+	for (uint32_t i = 1; i < STORAGE_LANES_SCANNED; i++) {
 		uint64_t owner = 0;
 
 		if (i >= proc->n_lanes)
