@@ -245,8 +245,14 @@ void storage_read_disks(struct storage *s, uint64_t now_ns)
 
 void storage_node_disk(struct storage_node *n, uint32_t dev, const char *name)
 {
-	if (n->storage && dev)
-		show_device(n->storage, dev, name);
+	struct storage *s = n->storage;
+
+	if (!s || !dev || storage_device_index(s, dev) < STORAGE_DEVICES_MAX)
+		return;
+	if (show_device(s, dev, name)) {
+		s->disks_read_ns = 0; /* what the kernel had counted by now */
+		storage_read_disks(s, clock_ns(CLOCK_MONOTONIC));
+	}
 }
 
 /* The disk that a file system's device lies on, by the name it is shown under; "" if unknown. */
