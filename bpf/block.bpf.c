@@ -42,6 +42,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile bool issue_has_queue = false;
 /* Is there a block_io_start (6.5 and backports)? Without, the issuing thread has to do for "who". */
 const volatile bool has_io_start = true;
+/* Does the kernel hand out the current task as a typed pointer (5.11)? */
+const volatile bool has_task_btf = true;
 /* Level in the cgroup tree of the units in `cgroups`; 0 = none is registered. */
 uint32_t cgroup_level = 0;
 /* Set once the agent has named the devices there are: until then the unnamed ones are not measured,
@@ -128,13 +130,19 @@ static __always_inline uint32_t owner_by_descent(const struct task_struct *task)
 {
 	const struct task_struct *parent = task;
 
+	/* Unrolled, so that a typed pointer may be followed: one load where a helper would be a call. */
 #pragma unroll
 	for (int i = 0; i < 3; i++) {
 		const struct storage_proc *proc;
 		uint32_t tgid;
 
-		parent = BPF_CORE_READ(parent, real_parent);
-		tgid = (uint32_t)BPF_CORE_READ(parent, tgid);
+		if (has_task_btf) {
+			parent = parent->real_parent;
+			tgid = (uint32_t)parent->tgid;
+		} else {
+			parent = BPF_CORE_READ(parent, real_parent);
+			tgid = (uint32_t)BPF_CORE_READ(parent, tgid);
+		}
 		if (tgid <= 1)
 			break;
 		proc = bpf_map_lookup_elem(&procs, &tgid);
@@ -159,13 +167,15 @@ static __always_inline uint32_t owner_by_cgroup(void)
 
 static __always_inline uint32_t current_owner(void)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task();
-	uint32_t tgid = (uint32_t)(current_pid_tgid() >> 32), owner;
+	const struct task_struct *task =
+		has_task_btf ? bpf_get_current_task_btf() : (void *)bpf_get_current_task();
+	uint32_t tgid = (uint32_t)(current_pid_tgid() >> 32), flags, owner;
 	const struct storage_proc *proc = bpf_map_lookup_elem(&procs, &tgid);
 
 	if (proc)
 		return STORAGE_OWNER_NODE + proc->slot;
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	flags = has_task_btf ? task->flags : BPF_CORE_READ(task, flags);
+	if (flags & PF_KTHREAD)
 		return STORAGE_OWNER_KERNEL;
 	/* Parents have the numbers of the first namespace: of no use to an agent in another. */
 	owner = pidns_ino ? STORAGE_OWNER_OTHER : owner_by_descent(task);
@@ -320,7 +330,6 @@ int BPF_PROG(rq_complete, struct request *rq, int error, unsigned int bytes)
 		count(STORAGE_COUNT_UNMATCHED);
 		return 0;
 	}
-	count(STORAGE_COUNT_COMPLETIONS);
 	add(&start, op, now_ns, bytes, error != 0);
 	return 0;
 }

@@ -42,11 +42,10 @@ enum storage_owner {
 
 /* Counters of each CPU, in the map `counts`. */
 enum storage_count {
-	STORAGE_COUNT_MAP_FULL,	   /* could not be followed: a map was full */
-	STORAGE_COUNT_UNMATCHED,   /* an end whose beginning was not seen */
-	STORAGE_COUNT_SLOW,	   /* at least slow_ns long */
-	STORAGE_COUNT_SLOW_LOST,   /* of these, not delivered: the ring was full */
-	STORAGE_COUNT_COMPLETIONS, /* block: requests that ended; for the coverage */
+	STORAGE_COUNT_MAP_FULL,	 /* could not be followed: a map was full */
+	STORAGE_COUNT_UNMATCHED, /* an end whose beginning was not seen */
+	STORAGE_COUNT_SLOW,	 /* at least slow_ns long */
+	STORAGE_COUNT_SLOW_LOST, /* of these, not delivered: the ring was full */
 	STORAGE_COUNTS,
 };
 

@@ -205,6 +205,10 @@ static int prepare_block(struct probe *p, const struct probe_options *options)
 	p->block->rodata->slow_ns = options->slow_ns;
 	p->block->rodata->issue_has_queue = kernel.issue_has_queue;
 	p->block->rodata->has_io_start = kernel.has_io_start && !options->no_io_start;
+	p->block->rodata->has_task_btf =
+		!options->no_task_storage &&
+		libbpf_probe_bpf_helper(BPF_PROG_TYPE_TRACING, BPF_FUNC_get_current_task_btf,
+					NULL) == 1;
 	find_pidns(&p->block->rodata->pidns_dev, &p->block->rodata->pidns_ino);
 	bpf_program__set_autoload(p->block->progs.io_start, p->block->rodata->has_io_start);
 	return 0;

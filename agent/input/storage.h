@@ -74,7 +74,7 @@ struct storage_node *storage_node_free(struct storage_node *n); /* accepts NULL,
 /* Follow this process (in the agent's pid namespace, seen to be the one meant). lanes: slot is
  * filled in here. 0; -ENOSPC too many nodes; -ENODEV no probe is up; errors of the map. */
 int storage_node_follow(struct storage_node *n, uint32_t tgid, const struct storage_proc *lanes);
-void storage_node_unfollow(struct storage_node *n);
+void storage_node_unfollow(struct storage_node *n); /* accepts NULL */
 
 /* The disk below the node's data directory is always shown, also a loop device; 0 = unknown. */
 void storage_node_disk(struct storage_node *n, uint32_t dev, const char *name);

@@ -101,7 +101,7 @@ int storage_node_follow(struct storage_node *n, uint32_t tgid, const struct stor
 
 void storage_node_unfollow(struct storage_node *n)
 {
-	if (!n->tgid)
+	if (!n || !n->tgid)
 		return;
 	storage_drain(n->storage); /* what it waited for last is still in the ring */
 	for (int kind = 0; kind < PROBE_KINDS; kind++)

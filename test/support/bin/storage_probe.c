@@ -90,12 +90,11 @@ static void common_json(struct probe *p)
 	probe_read_counts(p, counts);
 	probe_cost(p, &cost);
 	printf("\"hook\":\"%s\",\"map_full\":%" PRIu64 ",\"unmatched\":%" PRIu64
-	       ",\"slow\":%" PRIu64 ",\"slow_lost\":%" PRIu64 ",\"completions\":%" PRIu64
-	       ",\"runs\":%" PRIu64 ",\"run_ns\":%" PRIu64,
+	       ",\"slow\":%" PRIu64 ",\"slow_lost\":%" PRIu64 ",\"runs\":%" PRIu64
+	       ",\"run_ns\":%" PRIu64,
 	       probe_hook_name(probe_hook_used(p)), counts[STORAGE_COUNT_MAP_FULL],
 	       counts[STORAGE_COUNT_UNMATCHED], counts[STORAGE_COUNT_SLOW],
-	       counts[STORAGE_COUNT_SLOW_LOST], counts[STORAGE_COUNT_COMPLETIONS], cost.runs,
-	       cost.run_ns);
+	       counts[STORAGE_COUNT_SLOW_LOST], cost.runs, cost.run_ns);
 }
 
 static void read_json(void)
