@@ -10,6 +10,7 @@ felt; the probe's numbers come from its maps through test/support/bin/storage_pr
 import os
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
 from storage_rig import Disk, Probe, Tap, block, fio, need, own_mounts, skip, wait_for
@@ -112,6 +113,53 @@ with Disk(["--filter=delay", "memory", "64M", "delay-read=5ms"]) as disk:
     tap.check(alive and counted >= 100, f"100 times attached under load: {counted} counted, {unmatched} unmatched")
     tap.check(worst < 2, f"no absurd value: {worst:.2f} s at most")
     tap.check(fds < 40, f"no descriptor is left over: {fds} are open")
+
+
+def reads_of(answer, dev, owner):
+    return sum(r["n"] for r in answer["block"]["series"] if r["dev"] == dev and r["op"] == "read" and r["owner"] == owner)
+
+
+NODE, VM, OTHER = 0, 16, 33  # bpf/events.h, enum storage_owner; this script plays the node in slot 0
+with Disk(["memory", "64M"]) as disk, open_probe(disk) as probe:
+    def direct_read():
+        return ["dd", f"if={disk.loop}", "of=/dev/null", "bs=4k", "count=10", "iflag=direct", "status=none"]
+
+    # udev and friends look at a new disk too: only what grows by our ten reads counts.
+    def grown(owner, work):
+        before = reads_of(probe.read(), disk.dev, owner)
+        work()
+        return reads_of(probe.read(), disk.dev, owner) - before
+
+    tap.check(grown(OTHER, lambda: subprocess.run(direct_read(), check=True)) >= 10, "a stranger's reads are somebody else's")
+    probe.ask(f"add {os.getpid()} 0")
+    fd = os.open(disk.loop, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    tap.check(grown(NODE, lambda: os.pread(fd, 4096, 32 << 20)) >= 1, "a registered process's reads are the node's")
+    os.close(fd)
+    tap.check(grown(VM, lambda: subprocess.run(direct_read(), check=True)) == 10, "its child's ten reads are a VM's")
+    tap.check(grown(VM, lambda: subprocess.run(["sh", "-c", " ".join(direct_read()) + "; true"], check=True)) == 10,
+              "and a grandchild's")
+    probe.ask(f"remove {os.getpid()}")
+    tap.check(grown(VM, lambda: subprocess.run(direct_read(), check=True)) == 0, "no longer, once the node is gone")
+
+    # A VM that left its parents is still in the node's unit.
+    tree = tempfile.mkdtemp(prefix="blixard-cgroup-")
+    mounted = subprocess.run(["mount", "-t", "cgroup2", "none", tree], capture_output=True).returncode == 0
+    if not mounted:
+        tap.skip("a process in the node's unit", "there is no unified cgroup tree")
+    else:
+        unit = f"{tree}/blixard-test-{os.getpid()}.service"
+        try:
+            os.makedirs(f"{unit}/vm")
+            probe.ask(f"cgroup {os.stat(unit).st_ino} 1 0")
+            script = f"echo $$ > {unit}/vm/cgroup.procs; exec " + " ".join(direct_read())
+            tap.check(grown(VM, lambda: subprocess.run(["sh", "-c", script], check=True)) == 10,
+                      "a process below the node's unit is a VM of it")
+        finally:
+            for d in (f"{unit}/vm", unit):
+                os.rmdir(d)
+            subprocess.run(["umount", tree], capture_output=True)
+            os.rmdir(tree)
 
 
 def programs():

@@ -138,6 +138,36 @@ try:
             tap.skip("in a pid namespace", "no hook attaches")
         else:
             tap.check(n == 50 and tid == tgid == pid, f"in a pid namespace process {pid} is found: {n} of 50, tid {tid}")
+    # A bio is throttled before a request exists: the call is slow, the device is not.
+    blkio = "/sys/fs/cgroup/blkio"
+    st = os.stat(directory)
+    if not os.path.exists(f"{blkio}/blkio.throttle.write_iops_device"):
+        tap.skip("a throttled bio", "there is no blkio controller of cgroup v1")
+    elif st.st_dev and os.major(st.st_dev) == 0:
+        tap.skip("a throttled bio", f"{directory} is on no block device")
+    else:
+        group, dev = f"{blkio}/blixard-test-{os.getpid()}", f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
+        os.mkdir(group)
+        try:
+            with open(f"{group}/blkio.throttle.write_iops_device", "w") as f:
+                f.write(f"{dev} 50")
+            with Probe("--block", "--sync", "--device", dev) as probe:
+                code = ("import os,sys;sys.stdin.readline();f=os.open(sys.argv[1],os.O_WRONLY)\n"
+                        "for i in range(60): os.pwrite(f,b'y'*4096,4096*i); os.fdatasync(f)")
+                p = subprocess.Popen([sys.executable, "-c", code, f"{directory}/file"], stdin=subprocess.PIPE)
+                with open(f"{group}/cgroup.procs", "w") as f:
+                    f.write(str(p.pid))
+                probe.ask(f"add {p.pid} 0")
+                p.communicate(b"go\n", timeout=60)
+                a = probe.read()
+            sync = next(r for r in a["sync"]["series"] if r["slot"] == 0 and r["call"] == 1)
+            wait_ms = sync["sum_ns"] / max(sync["n"], 1) / 1e6
+            rows = [r for r in a["block"]["series"] if r["dev"] == dev and r["op"] == "write" and r["owner"] == 0]
+            device_ms = sum(r["sum_ns"] for r in rows) / max(sum(r["n"] for r in rows), 1) / 1e6
+            tap.check(sync["n"] == 60 and wait_ms > 15 and rows and device_ms < wait_ms / 2,
+                      f"50 writes a second allowed: the call waits {wait_ms:.1f} ms, the device takes {device_ms:.2f} ms")
+        finally:
+            os.rmdir(group)
 finally:
     shutil.rmtree(directory, ignore_errors=True)
 
