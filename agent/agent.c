@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 #include "agent/control_command.h"
 #include "agent/disk.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/input/wake.h"
 #include "agent/log.h"
@@ -44,9 +45,10 @@ struct node {
 struct agent {
 	struct event_base *base;
 	struct disk *disk;
-	struct wake *wake;     /* NULL: this kernel has none */
-	struct redact *redact; /* never NULL while nodes are followed */
+	struct wake *wake;	   /* NULL: this kernel has none */
+	struct redact *redact;	   /* never NULL while nodes are followed */
 	struct pipeline *pipeline; /* the same */
+	struct storage *storage;   /* before any other thread: they inherit fewer rights */
 	const struct options *flags;
 	struct options options;
 	struct encode_options encode;
@@ -336,7 +338,8 @@ static void say_elsewhere(struct node *n)
 		return;
 	n->elsewhere_said = true;
 	log_line(LOG_LEVEL_WARNING, "export_elsewhere",
-		 "%s: the node's environment names an OTLP endpoint, but it is the agent that sends: "
+		 "%s: the node's environment names an OTLP endpoint, but it is the agent that "
+		 "sends: "
 		 "set OTEL_EXPORTER_OTLP_ENDPOINT in the agent's environment",
 		 n->options->shm);
 }
@@ -438,6 +441,7 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 		.wants_logs = pipeline_wants(a->pipeline, OTLP_LOGS),
 		.spans_delay_ms = pipeline_delay_ms(a->pipeline, OTLP_TRACES),
 		.logs_delay_ms = pipeline_delay_ms(a->pipeline, OTLP_LOGS),
+		.storage = a->storage,
 	};
 	const struct target_events events = {
 		.address_known = on_address_known,
@@ -744,6 +748,7 @@ static void loop_close(struct agent *a)
 		node_stop(&a->nodes[i]);
 	a->wake = wake_free(a->wake);
 	a->redact = redact_free(a->redact);
+	a->storage = storage_free(a->storage);
 	a->disk = disk_free(a->disk, AGENT_DISK_WAIT_MS);
 	for (size_t i = 0; i < 3; i++)
 		if (a->signals[i])
@@ -758,6 +763,11 @@ static void loop_close(struct agent *a)
 	if (a->base)
 		event_base_free(a->base);
 	libevent_global_shutdown();
+}
+
+const char *agent_features(void)
+{
+	return storage_built();
 }
 
 int agent_run(const struct options *flags, const struct options *all)
@@ -785,7 +795,13 @@ int agent_run(const struct options *flags, const struct options *all)
 			 "no control socket, so blixctl cannot reach this agent: set "
 			 "RUNTIME_DIRECTORY to a directory of this user");
 	}
+	a.storage = storage_new(
+		&(struct storage_options){.off = all->no_bpf, .slow_io_ms = all->slow_io_ms});
+	if (a.storage)
+		storage_drop_rights(a.storage);
 	err = loop_open(&a);
+	if (!err && a.storage)
+		err = storage_start(a.storage, a.base);
 	if (err)
 		log_line(LOG_LEVEL_ERROR, "agent_failed", "cannot start: %s", strerror(-err));
 	for (uint32_t i = 0; !err && i < all->n_targets; i++) {

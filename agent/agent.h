@@ -14,4 +14,7 @@ int agent_run(const struct options *flags, const struct options *all);
  * exit status: 0 it would work, 1 it would not. */
 int agent_check(const struct options *all);
 
+/* What this build has and lacks, one line. */
+const char *agent_features(void);
+
 #endif

@@ -1,6 +1,7 @@
 /* agent/check.c - --check: would agent_run work? Looks at each file through the same input that
  * serves it, and at each address by listening there for a moment. Changes nothing. */
 #include "agent/agent.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/serve/listen.h"
 #include "agent/serve/port_holder.h"
@@ -191,6 +192,24 @@ static void check_state(struct check *c)
 	    "%s cannot be written: set STATE_DIRECTORY to a directory this user owns", error);
 }
 
+/* The probes are loaded, attached and let go again: whether they would work cannot be told from
+ * anything less. Without them the agent works all the same. */
+static void check_probes(struct check *c)
+{
+	const struct storage_options options = {.off = c->options->no_bpf};
+	struct storage *storage = storage_new(&options);
+
+	for (int kind = 0; storage && kind < PROBE_KINDS; kind++) {
+		const struct storage_probe_status s =
+			storage_status(storage, (enum probe_kind)kind);
+
+		say(c, s.up ? FINE : NOTE, "probe", "%s: %s%s",
+		    probe_kind_name((enum probe_kind)kind),
+		    s.up ? "attaches to hook " : "off: ", s.up ? s.hook : s.reason);
+	}
+	storage_free(storage);
+}
+
 int agent_check(const struct options *all)
 {
 	struct check c = {.options = all, .base = event_base_new()};
@@ -203,6 +222,7 @@ int agent_check(const struct options *all)
 	for (uint32_t i = 0; i < all->n_targets; i++)
 		check_target(&c, &all->targets[i]);
 	check_state(&c);
+	check_probes(&c);
 	state_close(&c.state);
 	event_base_free(c.base);
 	printf("%s\n", c.bad ? "The agent would not work as asked." : "The agent would work.");

@@ -28,6 +28,7 @@ enum {
 	OPTIONS_RULES_MAX = 16, /* of "sampling" */
 	OPTIONS_RULE_NAME_MAX = 48,
 	OPTIONS_SAMPLING_REASON_MAX = 192,
+	OPTIONS_SLOW_IO_MAX_MS = 60000,
 
 	LOG_BUFFER_BYTES = 64 << 10,
 	LOG_LINE_BYTES = 2048, /* of one message; longer ones are cut */
@@ -99,6 +100,8 @@ struct options {
 	bool created_lines;
 	uint32_t stale_after_s;
 	uint32_t linger_s;
+	bool no_bpf;
+	uint32_t slow_io_ms; /* 0 = slow waits are not reported one by one */
 	uid_t owner;
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;

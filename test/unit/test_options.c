@@ -83,11 +83,11 @@ Test(options, defaults_are_those_that_help_names)
 Test(options, help_lists_every_flag_and_none_of_later_issues)
 {
 	static const char *const listed[] = {
-		"shm",		 "listen",	"owner",	"names",   "native-histograms",
-		"created-lines", "stale-after", "linger",	"config",  "log-level",
-		"log-format",	 "check",	"dump-metrics", "version", "help"};
-	static const char *const later[] = {"--spool",	    "--no-bpf", "--slow-io-ms",
-					    "--web-config", "--bundle", "--check-export",
+		"shm",		 "listen",	"owner",      "names",	"native-histograms",
+		"created-lines", "stale-after", "linger",     "config", "log-level",
+		"no-bpf",	 "slow-io-ms",	"log-format", "check",	"dump-metrics",
+		"version",	 "help"};
+	static const char *const later[] = {"--spool", "--web-config", "--bundle", "--check-export",
 					    "--print-sd"};
 	struct buf text;
 
@@ -105,6 +105,19 @@ Test(options, help_lists_every_flag_and_none_of_later_issues)
 		cr_expect_eq(parse(later[i]), -EINVAL);
 	}
 	buf_done(&text);
+}
+
+Test(options, probes_can_be_left_out_and_told_what_is_slow)
+{
+	cr_assert_eq(parse("--shm /a"), 0);
+	cr_expect_not(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 10);
+	cr_assert_eq(parse("--shm /a --no-bpf --slow-io-ms 0"), 0);
+	cr_expect(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 0);
+	cr_assert_eq(parse("--shm /a --slow-io-ms 60000"), 0);
+	refused("--shm /a --slow-io-ms 60001", "--slow-io-ms", "60001", "milliseconds");
+	refused("--shm /a --slow-io-ms 1.5", "--slow-io-ms", "1.5", "milliseconds");
 }
 
 Test(options, a_listen_address_belongs_to_the_file_before_it)
