@@ -48,7 +48,7 @@ PROTO_OBJ := $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(PROTO_C))
 NODE_PROTO_OBJ := $(filter %/blixard_cluster.pb-c.o,$(PROTO_OBJ))
 AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(filter-out $(NODE_PROTO_OBJ),$(PROTO_OBJ)) $(SHM_OBJ)
 
-AGENT_LIBS := -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lz -lpthread -lm
+AGENT_LIBS := -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lsqlite3 -lz -lpthread -lm
 HOOKS_LIBS := -lpthread
 NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lcrypto -lprotobuf-c -lpthread
 

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 build="gcc make pkg-config libc6-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev
-  zlib1g-dev libraft-dev libgrpc-dev libssl-dev"
+  zlib1g-dev libraft-dev libgrpc-dev libssl-dev libsqlite3-dev"
 demo="$build python3-minimal python3 curl ca-certificates"
 test="$demo g++ git clang libclang-rt-14-dev libclang-common-14-dev clang-format clang-tidy shellcheck libcriterion-dev
   python3-prometheus-client python3-protobuf python3-grpcio python3-grpc-tools protobuf-compiler procps iproute2 util-linux strace
