@@ -64,6 +64,7 @@ enum {
 enum options_action {
 	OPTIONS_RUN,
 	OPTIONS_CHECK,
+	OPTIONS_CHECK_EXPORT,
 	OPTIONS_DUMP_JSON,
 	OPTIONS_DUMP_MARKDOWN,
 	OPTIONS_VERSION,
@@ -99,6 +100,8 @@ struct options {
 	uint32_t stale_after_s;
 	uint32_t linger_s;
 	uid_t owner;
+	char spool[OPTIONS_PATH_MAX]; /* "" = the state directory */
+	bool journal;
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;
 	enum log_level log_level;

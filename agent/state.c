@@ -91,6 +91,13 @@ void state_close(struct state *state)
 	state->lock = state->dir = -1;
 }
 
+const char *state_spool(const struct state *state, const struct options *o)
+{
+	if (o->spool[0])
+		return o->spool;
+	return state->lock >= 0 ? state->path : NULL;
+}
+
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 bool state_listen_line(const char *line, const char *shm, struct address *ret_address)
