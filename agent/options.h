@@ -66,6 +66,7 @@ enum {
 enum options_action {
 	OPTIONS_RUN,
 	OPTIONS_CHECK,
+	OPTIONS_CHECK_EXPORT,
 	OPTIONS_DUMP_JSON,
 	OPTIONS_DUMP_MARKDOWN,
 	OPTIONS_VERSION,
@@ -103,6 +104,8 @@ struct options {
 	bool no_bpf;
 	uint32_t slow_io_ms; /* 0 = slow waits are not reported one by one */
 	uid_t owner;
+	char spool[OPTIONS_PATH_MAX]; /* "" = the state directory */
+	bool journal;
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;
 	enum log_level log_level;

@@ -47,7 +47,7 @@ static void read_config(struct pipeline *p)
 			continue;
 		}
 		log_line(LOG_LEVEL_INFO, "export_config", "%s go to %s by %s", otlp_signal_names[i],
-			 to->url, otlp_protocol_name(to->protocol));
+			 to->url, otlp_protocol_names[to->protocol]);
 	}
 }
 
@@ -56,14 +56,12 @@ static void open_spool(struct pipeline *p, struct disk *disk, const struct optio
 		       const struct state *state)
 {
 	const struct spool_options o = {.dir = p->spool_path};
+	const char *path = state_spool(state, options);
 	int r;
 
-	if (options->spool[0])
-		snprintf(p->spool_path, sizeof(p->spool_path), "%s", options->spool);
-	else if (state->dir >= 0)
-		snprintf(p->spool_path, sizeof(p->spool_path), "%s", state->path);
-	if (!p->spool_path[0])
+	if (!path)
 		return; /* "nothing is kept" was said with its reason */
+	snprintf(p->spool_path, sizeof(p->spool_path), "%s", path);
 	r = spool_new(disk, &o, &p->spool);
 	if (r < 0)
 		log_line(LOG_LEVEL_WARNING, "spool_problem",
