@@ -272,7 +272,7 @@ static void follow_storage(struct target *t)
 	int r = storage_node_follow(t->storage, t->id.pid, &lanes);
 
 	if (r < 0 && r != -ENODEV)
-		target_say(t, TARGET_LOG_REPEAT, "storage",
+		target_say(t, TARGET_LOG_REPEAT, "storage_unattached",
 			   "the storage probes do not follow process %u: %s", t->id.pid,
 			   strerror(-r));
 }
