@@ -153,6 +153,30 @@ try:
             caps = re.search(r"CapEff:\s*(\w+)", open(f"/proc/{agent.process.pid}/status").read()).group(1)
             tap.check(not int(caps, 16) & (1 << 39 | 1 << 38 | 1 << 21), f"the rights that loading needed are gone: {caps}")
 
+            # Exemplars: threads in spans on the slow disk. storage_stamp makes a file of its own, so its agent waits for it.
+            stamp = subprocess.Popen([f"{BUILD}/test/support/bin/storage_stamp", slow_dir, "200"], stdout=subprocess.DEVNULL)
+            children.append(stamp)
+            traced = Agent([f"/dev/shm/blix-stamp-{stamp.pid}"])
+
+            def exemplar():
+                request = urllib.request.Request(f"http://127.0.0.1:{traced.ports[0]}/metrics?names=canonical",
+                                                 headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+                with urllib.request.urlopen(request, timeout=10) as r:
+                    text = r.read().decode()
+                return re.search(FSYNC + r'_bucket\{call="fdatasync",le="([^"]+)"\} \S+ # \{trace_id="(\w{32})",span_id="(\w{16})"\} (\S+)', text)
+            found = wait_for("an exemplar", exemplar, 60)
+            le, trace_id, span_id, seconds = found.groups()
+            tap.check(trace_id[:16] == trace_id[16:] == span_id and int(trace_id[8:10], 16) in (1, 2, 3, 4),
+                      f"the exemplar names a span that was there: {trace_id}")
+            tap.check(0.01 <= float(seconds) <= float(le), f"{seconds} s, in the bucket up to {le} s")
+            text = traced.metrics()
+            tap.check(value(text, "blixard_storage_slow_io_stamped_total", result="stamped") > 0 and
+                      value(text, "blixard_storage_slow_io_stamped_total", result="none") > 0, "stamped and other waits are counted")
+            traced.stop()
+            stamp.kill()
+            stamp.wait()
+            os.unlink(f"/dev/shm/blix-stamp-{stamp.pid}")
+
             # A new incarnation: counters go on, the old process is forgotten.
             n = value(agent.metrics(), FSYNC + "_count")
             node1.kill()
