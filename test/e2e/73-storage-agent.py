@@ -7,6 +7,7 @@ everything else is served. Least privilege is enough and is given up.
 Method: the reference node on ext4 on a disk whose writes take 30 ms, its neighbour on the machine's.
 """
 # timeout: 240 s
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
@@ -69,6 +71,13 @@ class Agent:
     def metrics(self, i=0):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[i]}/metrics?names=canonical", timeout=10) as r:
             return r.read().decode()
+
+    def health(self, query=""):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[0]}/health{query}", timeout=10) as r:
+                return r.status, json.loads(r.read())
+        except urllib.error.HTTPError as e:
+            return e.code, json.loads(e.read())
 
     def said(self):
         return open(self.log).read()
@@ -211,6 +220,11 @@ try:
                           value(text, "blixard_agent_bpf_map_full_total") is None, f"{what} their series are absent, not zero")
                 tap.check(value(text, "blixard_host_disk_writes_completed_total") is not None and (prefix or value(text, "blixard_node_up") == 1),
                           f"{what} everything else is served")
+                health = bare.health()
+                tap.check(health[0] in (200, 503) and len(health[1]["degraded"]) == 2 and not health[1]["probes"]["block"]["up"] and
+                          health[1]["probes"]["block"]["reason"], f"{what} /health is degraded: {health[1]['degraded'][0][:60]}")
+                if not prefix:
+                    tap.check(health[0] == 200 and bare.health("?include=probes")[0] == 503, "which is an error only for those who ask")
                 if prefix:
                     tap.check(len(re.findall("probe block is off: .*CAP_BPF", bare.said())) == 1, "one line says what is missing")
                 bare.stop()
