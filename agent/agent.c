@@ -121,6 +121,17 @@ static void status_of_agent(const struct node *n, struct serve_status *s)
 	s->config_problem = a->config_problem;
 	s->state_directory = a->state.path;
 	s->state_problem = a->state.problem;
+	for (int kind = 0; kind < PROBE_KINDS; kind++) {
+		const struct storage_probe_status probe =
+			storage_status(a->storage, (enum probe_kind)kind);
+
+		s->probes[s->n_probes++] = (struct serve_probe){
+			.name = probe_kind_name((enum probe_kind)kind),
+			.hook = probe.hook,
+			.reason = probe.reason,
+			.up = probe.up,
+		};
+	}
 	http_counts(n->http, &s->http);
 	s->control_socket = n->orders ? control_socket_path(n->orders) : "";
 	s->control_problem = n->orders ? control_socket_problem(n->orders) : "";

@@ -196,7 +196,7 @@ static void check_state(struct check *c)
  * anything less. Without them the agent works all the same. */
 static void check_probes(struct check *c)
 {
-	const struct storage_options options = {.off = c->options->no_bpf};
+	const struct storage_options options = {.off = c->options->no_bpf, .quiet = true};
 	struct storage *storage = storage_new(&options);
 
 	for (int kind = 0; storage && kind < PROBE_KINDS; kind++) {

@@ -29,8 +29,10 @@ static uint64_t clock_ns(clockid_t clock)
 
 static void on_note(void *arg, const char *line)
 {
-	(void)arg;
-	log_line(LOG_LEVEL_INFO, "probe_note", "%s", line);
+	const struct storage *s = arg;
+
+	if (!s->options.quiet)
+		log_line(LOG_LEVEL_INFO, "probe_note", "%s", line);
 }
 
 static void open_probe(struct storage *s, enum probe_kind kind)
@@ -39,18 +41,21 @@ static void open_probe(struct storage *s, enum probe_kind kind)
 		.slow_ns = s->options.slow_io_ms ? s->options.slow_io_ms * UINT64_C(1000000)
 						 : UINT64_MAX,
 	};
+	const char *name = probe_kind_name(kind);
 
-	if (probe_open(kind, &options, on_note, NULL, &s->probes[kind], s->reasons[kind]) < 0) {
+	if (probe_open(kind, &options, on_note, s, &s->probes[kind], s->reasons[kind]) == 0)
+		s->reasons[kind][0] = '\0';
+	if (s->options.quiet)
+		return;
+	if (s->probes[kind])
+		log_line(LOG_LEVEL_INFO, "probe_attached", "probe %s is attached to hook %s", name,
+			 probe_hook_name(probe_hook_used(s->probes[kind])));
+	else
 		log_line(
 			LOG_LEVEL_WARNING, "probe_off",
 			"probe %s is off: %s. Its metrics are absent; /proc/diskstats and pressure "
 			"are served on",
-			probe_kind_name(kind), s->reasons[kind]);
-		return;
-	}
-	s->reasons[kind][0] = '\0';
-	log_line(LOG_LEVEL_INFO, "probe_attached", "probe %s is attached to hook %s",
-		 probe_kind_name(kind), probe_hook_name(probe_hook_used(s->probes[kind])));
+			name, s->reasons[kind]);
 }
 
 struct storage *storage_new(const struct storage_options *options)

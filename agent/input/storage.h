@@ -38,6 +38,7 @@ struct storage_slow_event {
 
 struct storage_options {
 	bool off;	     /* --no-bpf */
+	bool quiet;	     /* no log lines: --check prints what it finds itself */
 	uint32_t slow_io_ms; /* 0 = no wait is reported one by one */
 };
 

@@ -7,6 +7,7 @@ everything else is served. Least privilege is enough and is given up.
 Method: the reference node on ext4 on a disk whose writes take 30 ms, its neighbour on the machine's.
 """
 # timeout: 240 s
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support"))
@@ -69,6 +71,13 @@ class Agent:
     def metrics(self, i=0):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[i]}/metrics?names=canonical", timeout=10) as r:
             return r.read().decode()
+
+    def health(self, query=""):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[0]}/health{query}", timeout=10) as r:
+                return r.status, json.loads(r.read())
+        except urllib.error.HTTPError as e:
+            return e.code, json.loads(e.read())
 
     def said(self):
         return open(self.log).read()
@@ -153,6 +162,30 @@ try:
             caps = re.search(r"CapEff:\s*(\w+)", open(f"/proc/{agent.process.pid}/status").read()).group(1)
             tap.check(not int(caps, 16) & (1 << 39 | 1 << 38 | 1 << 21), f"the rights that loading needed are gone: {caps}")
 
+            # Exemplars: threads in spans on the slow disk. storage_stamp makes a file of its own, so its agent waits for it.
+            stamp = subprocess.Popen([f"{BUILD}/test/support/bin/storage_stamp", slow_dir, "200"], stdout=subprocess.DEVNULL)
+            children.append(stamp)
+            traced = Agent([f"/dev/shm/blix-stamp-{stamp.pid}"])
+
+            def exemplar():
+                request = urllib.request.Request(f"http://127.0.0.1:{traced.ports[0]}/metrics?names=canonical",
+                                                 headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+                with urllib.request.urlopen(request, timeout=10) as r:
+                    text = r.read().decode()
+                return re.search(FSYNC + r'_bucket\{call="fdatasync",le="([^"]+)"\} \S+ # \{trace_id="(\w{32})",span_id="(\w{16})"\} (\S+)', text)
+            found = wait_for("an exemplar", exemplar, 60)
+            le, trace_id, span_id, seconds = found.groups()
+            tap.check(trace_id[:16] == trace_id[16:] == span_id and int(trace_id[8:10], 16) in (1, 2, 3, 4),
+                      f"the exemplar names a span that was there: {trace_id}")
+            tap.check(0.01 <= float(seconds) <= float(le), f"{seconds} s, in the bucket up to {le} s")
+            text = traced.metrics()
+            tap.check(value(text, "blixard_storage_slow_io_stamped_total", result="stamped") > 0 and
+                      value(text, "blixard_storage_slow_io_stamped_total", result="none") > 0, "stamped and other waits are counted")
+            traced.stop()
+            stamp.kill()
+            stamp.wait()
+            os.unlink(f"/dev/shm/blix-stamp-{stamp.pid}")
+
             # A new incarnation: counters go on, the old process is forgotten.
             n = value(agent.metrics(), FSYNC + "_count")
             node1.kill()
@@ -187,6 +220,11 @@ try:
                           value(text, "blixard_agent_bpf_map_full_total") is None, f"{what} their series are absent, not zero")
                 tap.check(value(text, "blixard_host_disk_writes_completed_total") is not None and (prefix or value(text, "blixard_node_up") == 1),
                           f"{what} everything else is served")
+                health = bare.health()
+                tap.check(health[0] in (200, 503) and len(health[1]["degraded"]) == 2 and not health[1]["probes"]["block"]["up"] and
+                          health[1]["probes"]["block"]["reason"], f"{what} /health is degraded: {health[1]['degraded'][0][:60]}")
+                if not prefix:
+                    tap.check(health[0] == 200 and bare.health("?include=probes")[0] == 503, "which is an error only for those who ask")
                 if prefix:
                     tap.check(len(re.findall("probe block is off: .*CAP_BPF", bare.said())) == 1, "one line says what is missing")
                 bare.stop()
