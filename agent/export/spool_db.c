@@ -38,6 +38,7 @@ int spool_db_new(const struct spool_options *options, struct spool_db **ret_db)
 	db->options.dir = db->dir;
 	db->status.bytes_max = options->bytes_max;
 	db->ledger.next_id = 1;
+	db->probes = db->options.unix_ns();
 	*ret_db = db;
 	return 0;
 }
@@ -229,7 +230,8 @@ static int make_room(struct spool_db *db, uint64_t need, bool priority)
 				return r;
 		}
 	}
-	return charged(db) > limit ? -ENOSPC : 0;
+	/* What the book says could yield is not to be found: the index is damaged. */
+	return charged(db) > limit ? spool_sql_error(db, SQLITE_CORRUPT) : 0;
 }
 
 /* ---- requests that write ----------------------------------------------------------------------- */
@@ -277,10 +279,12 @@ static int is_duplicate(struct spool_db *db, const struct spool_request *req, bo
 	return 0;
 }
 
-static void hold(struct spool_db *db, const struct spool_meta *m)
+static void hold(struct spool_db *db, const struct spool_stream *stream, const struct spool_meta *m)
 {
-	db->taken[db->n_taken++] = (struct spool_taken){
-		.id = m->id, .charge = spool_charge(m->len), .priority = m->priority};
+	db->taken[db->n_taken++] = (struct spool_taken){.id = m->id,
+							.stream = stream,
+							.charge = spool_charge(m->len),
+							.priority = m->priority};
 }
 
 static int put(struct spool_db *db, struct spool_request *req)
@@ -321,7 +325,7 @@ static int put(struct spool_db *db, struct spool_request *req)
 		return -ENOBUFS;
 	r = spool_row_insert(db, &meta, req->row.body, req->origins, req->n_origins);
 	if (r == 0 && req->row.taken)
-		hold(db, &meta);
+		hold(db, stream, &meta);
 	req->row.id = r == 0 ? meta.id : 0;
 	return r;
 }
@@ -366,10 +370,14 @@ static int set(struct spool_db *db, const struct spool_request *req)
 	return spool_value_set(db, req->key, req->row.body, req->row.len);
 }
 
-/* A degraded spool finds out whether it still is, by writing; the empty key is not given to others. */
+/* A degraded spool finds out whether it still is, by writing; the empty key is not given to others.
+ * The value differs each time: SQLite does not write what is there already. */
 static int tick(struct spool_db *db)
 {
-	return db->status.degraded ? spool_value_set(db, "", NULL, 0) : 0;
+	if (!db->status.degraded)
+		return 0;
+	db->probes++;
+	return spool_value_set(db, "", &db->probes, sizeof(db->probes));
 }
 
 static int write_one(struct spool_db *db, struct spool_request *req)
@@ -461,14 +469,16 @@ static void run_writes(struct spool_db *db, struct spool_request *first)
 
 /* ---- requests that read ------------------------------------------------------------------------ */
 
-/* Change something between reads, in a transaction of its own. */
-static int drop_corrupt(struct spool_db *db, int64_t id)
+/* Between reads, in a transaction of its own: one row, and whatever else is too old. */
+static int drop(struct spool_db *db, int64_t id, enum spool_drop reason)
 {
 	int r = begin(db);
 
 	if (r < 0)
 		return r;
-	r = spool_row_remove(db, id, SPOOL_DROP_CORRUPT);
+	r = spool_row_remove(db, id, reason);
+	if (r == 0)
+		r = sweep(db);
 	if (r == 0)
 		r = commit(db);
 	if (r < 0)
@@ -476,59 +486,65 @@ static int drop_corrupt(struct spool_db *db, int64_t id)
 	return r;
 }
 
-static int sweep_now(struct spool_db *db)
+static uint64_t taken_of(const struct spool_db *db, const struct spool_stream *stream)
 {
-	int r = begin(db);
+	uint64_t n = 0;
 
-	if (r < 0)
-		return r;
-	r = sweep(db);
-	if (r == 0)
-		r = commit(db);
-	if (r < 0)
-		roll_back(db);
-	return r;
+	for (uint32_t i = 0; i < db->n_taken; i++)
+		n += db->taken[i].stream == stream;
+	return n;
 }
 
-static int next_row(struct spool_db *db, const char *stream, struct spool_meta *ret_meta)
+/* A damaged index would hide rows, or show some that are not there: held against the book. */
+static int next_row(struct spool_db *db, const struct spool_stream *stream,
+		    struct spool_meta *ret_meta)
 {
 	sqlite3_stmt *stmt = spool_statement(&db->sql, SPOOL_SQL_STREAM);
 	int64_t id = 0;
 	uint32_t n = 0;
 	int r;
 
-	sqlite3_bind_text(stmt, 1, stream, -1, SQLITE_STATIC);
+	sqlite3_bind_text(stmt, 1, stream->name, -1, SQLITE_STATIC);
 	r = select_free(db, stmt, &id, 1, &n);
-	if (r == 0)
-		r = n == 0 ? -ENOENT : spool_meta_by_id(db, id, ret_meta);
+	if (r < 0)
+		return r;
+	r = n == 0 ? -ENOENT : spool_meta_by_id(db, id, ret_meta);
+	if (r == 0 && strcmp(ret_meta->stream, stream->name) != 0)
+		r = spool_sql_error(db, SQLITE_CORRUPT);
+	if (r == -ENOENT && stream->figures.rows > taken_of(db, stream))
+		r = spool_sql_error(db, SQLITE_CORRUPT);
 	return r;
 }
 
 /* Ends: each turn of the loop removes a row, returns one, or fails. */
 static int take(struct spool_db *db, struct spool_request *req)
 {
+	const struct spool_stream *stream = spool_stream_find(&db->ledger, req->stream);
+
 	if (db->n_taken == SPOOL_TAKEN_MAX)
 		return -ENOBUFS; /* full of rows whose removal waits for the disk */
+	if (!stream)
+		return -ENOENT;
 	for (;;) {
 		struct spool_meta m;
 		uint8_t *body;
-		int r = next_row(db, req->stream, &m);
+		int r = next_row(db, stream, &m);
 
 		if (r == 0 && m.created_unix_ns < oldest_allowed(db)) {
-			r = sweep_now(db);
+			r = drop(db, m.id, SPOOL_DROP_AGE);
 			if (r == 0)
 				continue;
 		}
 		if (r == 0)
 			r = spool_body_read(db, &db->sql, &m, &body);
 		if (r == -EBADMSG && db->sql_error == 0) {
-			r = drop_corrupt(db, m.id);
+			r = drop(db, m.id, SPOOL_DROP_CORRUPT);
 			if (r == 0)
 				continue;
 		}
 		if (r < 0)
 			return r;
-		hold(db, &m);
+		hold(db, stream, &m);
 		req->row = (struct spool_row){.id = m.id,
 					      .body = body,
 					      .len = m.len,

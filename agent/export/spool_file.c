@@ -86,11 +86,45 @@ static const char *const statement_sql[SPOOL_STATEMENTS] = {
 };
 _Static_assert(TRIM_PAGES == 1024, "the number in the statement");
 
+static int last_errno(sqlite3_file *file)
+{
+	int e = 0;
+
+	if (!file || !file->pMethods ||
+	    file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &e) != SQLITE_OK)
+		return 0;
+	return e;
+}
+
+/* Why SQLite could not open or use a file. sqlite3_system_errno() alone is no answer: it is of the
+ * last call that opened something, and a failed write of the WAL leaves it as it was. */
 static int from_system(sqlite3 *handle)
 {
-	int e = handle ? sqlite3_system_errno(handle) : 0;
+	const char *path = handle ? sqlite3_db_filename(handle, "main") : NULL;
+	sqlite3_file *file = NULL;
+	int e = 0;
 
+	if (path && access(path, W_OK) < 0)
+		return -errno;
+	if (handle &&
+	    sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK)
+		e = last_errno(file);
+	if (e <= 0 && handle &&
+	    sqlite3_file_control(handle, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK)
+		e = last_errno(file);
+	if (e <= 0 && handle)
+		e = sqlite3_system_errno(handle);
 	return e > 0 ? -e : -EIO;
+}
+
+/* A version in the file's header that SQLite does not write to; or really read-only. */
+static int read_only(sqlite3 *handle)
+{
+	const char *path = handle ? sqlite3_db_filename(handle, "main") : NULL;
+
+	if (path && access(path, W_OK) == 0)
+		return -EBADMSG;
+	return errno == EACCES ? -EACCES : -EROFS;
 }
 
 /* -EBADMSG is the one that means damage. */
@@ -102,7 +136,7 @@ static int to_errno(sqlite3 *handle, int rc)
 	case SQLITE_FULL:
 		return -ENOSPC;
 	case SQLITE_READONLY:
-		return -EROFS;
+		return read_only(handle);
 	case SQLITE_NOMEM:
 		return -ENOMEM;
 	case SQLITE_BUSY:
@@ -231,15 +265,15 @@ static int make_private(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	struct stat st;
+	int r;
 
 	if (fd >= 0) {
 		close(fd);
 		return 0;
 	}
-	if (errno != EEXIST)
-		return lstat(path, &st) == 0 ? 0 : -errno;
+	r = -errno;
 	if (lstat(path, &st) < 0)
-		return -errno;
+		return r;
 	return S_ISREG(st.st_mode) ? 0 : -EBADMSG;
 }
 

@@ -56,6 +56,7 @@ struct spool_meta {
 /* Rows that a receiver has. Those it has answered for stay here until their removal is committed. */
 struct spool_taken {
 	int64_t id;
+	const struct spool_stream *stream; /* in the ledger, whose streams stay where they are */
 	uint64_t charge;
 	bool priority;
 	enum { SPOOL_HELD, SPOOL_ANSWERED, SPOOL_REMOVED } state;
@@ -77,6 +78,7 @@ struct spool_db {
 	uint32_t n_taken;
 	struct spool_status status;
 	int sql_error;	      /* the last failure of SQLite since it was cleared; 0 */
+	uint64_t probes;      /* writes to see whether the disk works again */
 	bool low_space;	      /* of this turn: below the floor */
 	uint64_t space_bytes; /* of this transaction: what may still be stored above the floor */
 };
