@@ -4,7 +4,7 @@
 
 #include "limits.h"
 #include "log.h"
-#include "vm.h"
+#include "test/cluster/vm/vm.h"
 
 #include <stdbool.h>
 #include <stdint.h>

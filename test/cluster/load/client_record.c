@@ -1,7 +1,7 @@
 /* client_record.c - what rpc_client.c records, in a program that is not a node: nothing. The load
  * counts in tally.c, where it knows the target as well. Loop thread only. */
-#include "test/cluster/record.h"
-#include "test/cluster/record_rpc.h"
+#include "test/cluster/record/record.h"
+#include "test/cluster/record/record_rpc.h"
 
 #include <time.h>
 

@@ -1,8 +1,8 @@
 /* run.c - see run.h. Loop thread only. */
 #include "run.h"
 
-#include "test/cluster/record.h"
-#include "test/cluster/rpc_client.h"
+#include "test/cluster/record/record.h"
+#include "test/cluster/rpc/rpc_client.h"
 
 #include <errno.h>
 #include <signal.h>

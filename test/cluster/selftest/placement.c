@@ -6,7 +6,7 @@
  */
 #include "tap.h"
 
-#include "test/cluster/placement.h"
+#include "test/cluster/placement/placement.h"
 
 #include <string.h>
 

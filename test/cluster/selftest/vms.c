@@ -8,8 +8,8 @@
 #include "record_double.h"
 #include "tap.h"
 
-#include "test/cluster/bytes.h"
-#include "test/cluster/fsm.h"
+#include "test/cluster/storage/bytes.h"
+#include "test/cluster/state/fsm.h"
 #include "test/support/guard_page.h"
 
 #include <errno.h>

@@ -5,10 +5,10 @@
  */
 #include "tap.h"
 
-#include "test/cluster/bytes.h"
-#include "test/cluster/command.h"
-#include "test/cluster/table.h"
-#include "test/cluster/wire.h"
+#include "test/cluster/storage/bytes.h"
+#include "test/cluster/state/command.h"
+#include "test/cluster/state/table.h"
+#include "test/cluster/raft/wire.h"
 #include "test/support/guard_page.h"
 
 #include <errno.h>
