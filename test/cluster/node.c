@@ -37,6 +37,7 @@ struct node {
 	struct event_base *base;
 	struct event *sigterm;
 	struct event *sigint;
+	struct event *sigusr1;
 	struct event *pulse;
 	int dir;
 	struct fsm fsm;
@@ -182,15 +183,29 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	raft_close(&node->raft, on_raft_closed);
 }
 
+/* Somebody wants calls to go wrong, or to go well again. */
+static void on_usr1(evutil_socket_t fd, short what, void *arg)
+{
+	struct node *node = arg;
+	struct rpc_faults faults;
+
+	(void)fd;
+	(void)what;
+	if (!node->stopping && !rpc_faults_load(node->dir, &faults))
+		rpc_server_set_faults(node->server, &faults);
+}
+
 static int add_events(struct node *node)
 {
 	static const struct timeval period = {0, TICK_MS * 1000};
 
 	node->sigterm = evsignal_new(node->base, SIGTERM, on_signal, node);
 	node->sigint = evsignal_new(node->base, SIGINT, on_signal, node);
+	node->sigusr1 = evsignal_new(node->base, SIGUSR1, on_usr1, node);
 	node->pulse = event_new(node->base, -1, EV_PERSIST, on_pulse, node);
-	if (!node->sigterm || !node->sigint || !node->pulse || event_add(node->sigterm, NULL) ||
-	    event_add(node->sigint, NULL) || event_add(node->pulse, &period))
+	if (!node->sigterm || !node->sigint || !node->sigusr1 || !node->pulse ||
+	    event_add(node->sigterm, NULL) || event_add(node->sigint, NULL) ||
+	    event_add(node->sigusr1, NULL) || event_add(node->pulse, &period))
 		return -ENOMEM;
 	return 0;
 }
@@ -219,7 +234,7 @@ static int open_disk(struct node *node)
 static int listen_on(struct node *node)
 {
 	const char *address = node->options->listen_address;
-	int err = rpc_server_open(node->queue, address, &node->server);
+	int err = rpc_server_open(node->base, node->queue, address, &node->server);
 
 	if (err)
 		log_line(LOG_ERROR, "cannot listen on %s: %s%s", address, strerror(-err),
@@ -429,6 +444,7 @@ static void take_down(struct node *node)
 	fsm_done(&node->fsm);
 	free_event(node->sigterm);
 	free_event(node->sigint);
+	free_event(node->sigusr1);
 	free_event(node->pulse);
 	event_base_free(node->base);
 }

@@ -31,7 +31,9 @@ struct table {
 };
 
 struct rpc_server {
+	struct event_base *base;
 	struct rpc_queue *queue;
+	struct rpc_faults faults;
 	grpc_server *grpc;
 	struct table tables[TABLES_MAX];
 	size_t n_tables;
@@ -57,9 +59,11 @@ struct rpc_call {
 	struct rpc_op received;
 	struct rpc_op closed;
 	struct rpc_op answered;
-	unsigned under_way; /* operations */
+	struct event *delay; /* it is slowed on purpose; held until then */
+	unsigned under_way;  /* operations */
 	int cancelled;
 	int number; /* of the method, for the record */
+	struct rpc_fault fault;
 	uint64_t started_ns;
 	bool receiving;
 	bool gone;     /* the client, before it was answered */
@@ -92,6 +96,8 @@ static struct rpc_call *new_call(struct rpc_server *server)
 
 static void free_call(struct rpc_call *call)
 {
+	if (call->delay)
+		event_free(call->delay);
 	if (call->grpc)
 		grpc_call_unref(call->grpc);
 	if (call->message)
@@ -242,7 +248,6 @@ static void read_request(struct rpc_call *call)
 {
 	grpc_byte_buffer_reader reader;
 
-	call->held = true;
 	if (call->message->data.raw.compression != GRPC_COMPRESS_NONE) {
 		rpc_fail(call, GRPC_STATUS_UNIMPLEMENTED, "requests may not be compressed");
 		return;
@@ -257,6 +262,47 @@ static void read_request(struct rpc_call *call)
 	grpc_slice_unref(slice);
 }
 
+/* ---- on purpose ------------------------------------------------------------------------------ */
+
+static void on_delayed(evutil_socket_t fd, short what, void *arg)
+{
+	struct rpc_call *call = arg;
+
+	(void)fd;
+	(void)what;
+	event_free(call->delay);
+	call->delay = NULL;
+	if (call->fault.code == GRPC_STATUS_OK)
+		read_request(call);
+	else
+		rpc_fail(call, call->fault.code, "rejected on purpose");
+}
+
+/* A request has come: as the rules in force want it. */
+static void take_request(struct rpc_call *call)
+{
+	struct rpc_server *server = call->server;
+	struct timeval delay;
+
+	call->held = true;
+	call->fault = rpc_faults_of(&server->faults, call->method->name, call->method->always);
+	delay = (struct timeval){.tv_sec = call->fault.delay_ms / 1000,
+				 .tv_usec = call->fault.delay_ms % 1000 * 1000};
+	if (call->fault.delay_ms)
+		call->delay = evtimer_new(server->base, on_delayed, call);
+	if (call->delay && !event_add(call->delay, &delay))
+		return;
+	if (call->fault.code == GRPC_STATUS_OK)
+		read_request(call);
+	else
+		rpc_fail(call, call->fault.code, "rejected on purpose");
+}
+
+void rpc_server_set_faults(struct rpc_server *server, const struct rpc_faults *faults)
+{
+	server->faults = *faults;
+}
+
 static void on_received(struct rpc_op *op)
 {
 	struct rpc_call *call = op->arg;
@@ -269,7 +315,7 @@ static void on_received(struct rpc_op *op)
 		record(call, GRPC_STATUS_RESOURCE_EXHAUSTED);
 		release(call);
 	} else if (call->message)
-		read_request(call);
+		take_request(call);
 	else if (call->gone) {
 		record(call, why_gone(call));
 		release(call);
@@ -375,7 +421,8 @@ static grpc_arg number(const char *key, int value)
 	return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
 }
 
-int rpc_server_open(struct rpc_queue *queue, const char *address, struct rpc_server **ret_server)
+int rpc_server_open(struct event_base *base, struct rpc_queue *queue, const char *address,
+		    struct rpc_server **ret_server)
 {
 	/* Requests are not decompressed: a small one must not become a large one here. */
 	grpc_arg list[] = {
@@ -391,6 +438,7 @@ int rpc_server_open(struct rpc_queue *queue, const char *address, struct rpc_ser
 	if (!server)
 		return -ENOMEM;
 	grpc_init();
+	server->base = base;
 	server->queue = queue;
 	server->grpc = grpc_server_create(&args, NULL);
 	grpc_server_register_completion_queue(server->grpc, rpc_queue_grpc(queue), NULL);
@@ -435,9 +483,16 @@ void rpc_server_stop(struct rpc_server *server, void (*stopped)(void *arg), void
 	server->stopped = (struct rpc_op){.done = on_stopped, .arg = server};
 	grpc_server_shutdown_and_notify(server->grpc, rpc_queue_grpc(server->queue),
 					&server->stopped);
-	for (struct rpc_call *call = server->calls; call; call = call->next) {
+	for (struct rpc_call *call = server->calls, *next; call; call = next) {
+		next = call->next;
 		if (!call->recorded)
 			send_status(call, GRPC_STATUS_CANCELLED, "the node stops", NULL);
+		if (call->delay) { /* nobody else would let go of it */
+			event_free(call->delay);
+			call->delay = NULL;
+			call->held = false;
+			release(call);
+		}
 	}
 }
 

@@ -7,6 +7,7 @@
 #ifndef CLUSTER_RPC_SERVER_H
 #define CLUSTER_RPC_SERVER_H
 
+#include "rpc_fault.h"
 #include "rpc_method.h"
 #include "rpc_queue.h"
 
@@ -15,7 +16,8 @@ struct rpc_server;
 /* Listen on `address`, numeric; calls are taken from rpc_server_start() on.
  * 0; -EADDRINUSE: cannot listen there; -ENOMEM. Free it
  * also when it could not be opened, unless *ret_server is NULL. */
-int rpc_server_open(struct rpc_queue *queue, const char *address, struct rpc_server **ret_server);
+int rpc_server_open(struct event_base *base, struct rpc_queue *queue, const char *address,
+		    struct rpc_server **ret_server);
 
 /* Serve these methods, too, with `arg` for their handlers. The table is borrowed.
  * 0; -ENOSPC: more tables than there may be. */
@@ -23,6 +25,9 @@ int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, 
 		   void *arg);
 
 void rpc_server_start(struct rpc_server *server);
+
+/* Reject and slow calls as these rules say, in the place of earlier ones. They are copied. */
+void rpc_server_set_faults(struct rpc_server *server, const struct rpc_faults *faults);
 
 /* Now and then: end the calls whose request does not arrive (REQUEST_TIMEOUT_MS), lest they use up
  * what may be served at a time. */
