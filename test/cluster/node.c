@@ -98,6 +98,7 @@ static void on_applied(void *arg, const struct command *command, int result)
 		vm_runtime_look(node->vms);
 	if (node->placer)
 		placer_applied(node->placer, command, result);
+	rpc_vm_look(&node->rpc_vm);
 }
 
 static void on_restored(void *arg)
@@ -132,6 +133,7 @@ static void on_pulse(evutil_socket_t fd, short what, void *arg)
 		return;
 	proposals_expire(node->proposals);
 	rpc_server_expire(node->server);
+	rpc_vm_look(&node->rpc_vm);
 	watch_peers(&node->watch);
 	if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
 		log_line(LOG_ERROR, "raft gave up: %s", raft_errmsg(&node->raft));
@@ -175,6 +177,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	node->placer = placer_stop(node->placer);
 	node->vms = vm_runtime_stop(node->vms);
 	proposals_cancel(node->proposals);
+	rpc_vm_stop(&node->rpc_vm);
 	joins_stop(node->joins);
 	images_stop(&node->images);
 	transport_stop(node->transport);
@@ -288,6 +291,7 @@ static int start_vms(struct node *node)
 		.proposals = node->proposals,
 		.fsm = &node->fsm,
 		.raft = &node->raft,
+		.failover_ms = node->options->failover_ms,
 		.is_healthy = is_healthy,
 		.arg = node,
 	};
@@ -306,8 +310,10 @@ static int serve(struct node *node)
 					 .fsm = &node->fsm,
 					 .proposals = node->proposals,
 					 .transport = node->transport};
-	node->rpc_vm = (struct rpc_vm){
-		.fsm = &node->fsm, .proposals = node->proposals, .placer = &node->placer};
+	node->rpc_vm = (struct rpc_vm){.fsm = &node->fsm,
+				       .proposals = node->proposals,
+				       .placer = &node->placer,
+				       .node_id = node->options->id};
 	int err = transport_serve(node->transport, node->server);
 
 	if (!err)

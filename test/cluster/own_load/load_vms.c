@@ -45,7 +45,7 @@ static struct vm_request next_request(struct load_vms *load)
 		.strategy = (enum vm_strategy) throw(load, VM_STRATEGIES),
 	};
 
-	if (request.strategy == VM_MANUAL)
+	if (request.strategy == VM_MANUAL || request.strategy == VM_LOCALITY)
 		request.wanted_node = load->node_id;
 	/* A client that asks for more than any node has. */
 	if (throw(load, 100) < CREATE_GIANT)

@@ -11,7 +11,7 @@ const char *placement_result_name(enum placement_result result)
 
 static bool is_candidate(const struct placement_question *q, const struct placement_node *node)
 {
-	return node->healthy &&
+	return node->healthy && node->node_id != q->not_node &&
 	       (q->request->strategy != VM_MANUAL || node->node_id == q->request->wanted_node);
 }
 
@@ -48,6 +48,23 @@ static uint64_t turn(const struct placement_question *q, const struct placement_
 	       1; /* unsigned: whoever came before wraps to the end */
 }
 
+/* How many there are that matter as much, or more. */
+static size_t rivals(const struct placement_question *q, const struct placement_node *node)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < q->n_vms; i++)
+		n += q->vms[i].node_id == node->node_id &&
+		     q->vms[i].request.priority >= q->request->priority;
+	return n;
+}
+
+/* A node that is in use costs nothing more; an empty one what it has. */
+static uint32_t cost(const struct placement_node *node)
+{
+	return node->vms ? 0 : node->capacity.vcpus;
+}
+
 static bool is_better(const struct placement_question *q, const struct placement_node *node,
 		      const struct placement_node *best)
 {
@@ -59,6 +76,19 @@ static bool is_better(const struct placement_question *q, const struct placement
 	case VM_SPREAD:
 		return node->vms < best->vms ||
 		       (node->vms == best->vms && room_left(q, node) > room_left(q, best));
+	case VM_PRIORITY:
+		if (rivals(q, node) != rivals(q, best))
+			return rivals(q, node) < rivals(q, best);
+		return room_left(q, node) > room_left(q, best);
+	case VM_LOCALITY:
+		if ((node->node_id == q->request->wanted_node) !=
+		    (best->node_id == q->request->wanted_node))
+			return node->node_id == q->request->wanted_node;
+		return room_left(q, node) > room_left(q, best);
+	case VM_COST:
+		if (cost(node) != cost(best))
+			return cost(node) < cost(best);
+		return room_left(q, node) < room_left(q, best);
 	default:
 		return room_left(q, node) > room_left(q, best);
 	}

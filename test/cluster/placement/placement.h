@@ -31,6 +31,7 @@ struct placement_question {
 	size_t n_vms;
 	const struct vm_request *request;
 	uint64_t last_node; /* that round robin chose */
+	uint64_t not_node;  /* that it is to leave; 0: none */
 };
 
 struct placement_answer {

@@ -6,10 +6,12 @@
 #include "placer.h"
 
 #include "placement.h"
+#include "test/cluster/log.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_vm.h"
 #include "test/cluster/vm/vm_propose.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum { PLACED_TIMEOUT_MS = 1000, RETRY_MIN_MS = 500, RETRY_MAX_MS = 15000 };
@@ -27,13 +29,54 @@ struct placer {
 	struct event *timer;
 	uint64_t last_node; /* that round robin chose */
 	uint64_t placed;    /* number of the VM whose placement is under way; 0: none */
+	uint64_t placement; /* that it had before */
 	uint64_t placed_ns;
 	struct waiting waiting[VMS_WAITING_MAX];
+	struct {
+		uint64_t node_id;
+		uint64_t heard_ns; /* of it, or when this node began to lead */
+	} heard[MEMBERS_MAX];
+	bool led;
 };
 
 static const struct vms *vms_of(const struct placer *placer)
 {
 	return placer->setup.fsm->vms; /* a snapshot replaces it: never kept */
+}
+
+/* ---- who is lost ----------------------------------------------------------------------------- */
+
+/* Nodes never change their order, and new ones find a place that is zeroed. */
+static void listen_for_nodes(struct placer *placer, uint64_t now_ns, bool leads)
+{
+	const struct vm_node *known;
+	size_t n = vms_nodes(vms_of(placer), &known);
+
+	for (size_t i = 0; i < n; i++) {
+		if (placer->heard[i].node_id != known[i].node_id || !placer->led || !leads ||
+		    placer->setup.is_healthy(placer->setup.arg, known[i].node_id)) {
+			placer->heard[i].node_id = known[i].node_id;
+			placer->heard[i].heard_ns = now_ns;
+		}
+	}
+	placer->led = leads;
+}
+
+static bool is_lost(const struct placer *placer, uint64_t node_id, uint64_t now_ns)
+{
+	for (size_t i = 0; i < MEMBERS_MAX; i++) {
+		if (placer->heard[i].node_id == node_id)
+			return now_ns - placer->heard[i].heard_ns >=
+			       placer->setup.failover_ms * ns_a_ms;
+	}
+	return false;
+}
+
+static bool needs_node(const struct placer *placer, const struct vm *vm, uint64_t now_ns)
+{
+	return !vm->node_id ||
+	       (vm->desired == VM_WANT_RUNNING && vm->request.strategy != VM_MANUAL &&
+		is_lost(placer, vm->node_id, now_ns));
 }
 
 /* ---- who waits ------------------------------------------------------------------------------- */
@@ -54,7 +97,7 @@ static struct waiting *waiting_of(struct placer *placer, uint64_t number)
 	return free_one;
 }
 
-static void forget_placed(struct placer *placer)
+static void forget_placed(struct placer *placer, uint64_t now_ns)
 {
 	const struct vm *all;
 	size_t n = vms_all(vms_of(placer), &all);
@@ -64,7 +107,7 @@ static void forget_placed(struct placer *placer)
 		bool waits = false;
 
 		for (size_t j = 0; j < n; j++)
-			waits |= all[j].number == w->number && !all[j].node_id;
+			waits |= all[j].number == w->number && needs_node(placer, &all[j], now_ns);
 		if (!waits)
 			w->number = 0;
 	}
@@ -77,7 +120,8 @@ static const struct vm *next(struct placer *placer, uint64_t now_ns)
 	size_t n = vms_all(vms_of(placer), &all);
 
 	for (size_t i = 0; i < n; i++) {
-		if (all[i].node_id || (best && all[i].request.priority <= best->request.priority))
+		if (!needs_node(placer, &all[i], now_ns) ||
+		    (best && all[i].request.priority <= best->request.priority))
 			continue;
 		struct waiting *w = waiting_of(placer, all[i].number);
 		if (w && now_ns >= w->next_try_ns)
@@ -103,11 +147,14 @@ size_t placer_nodes(const struct placer *placer, struct placement_node nodes[MEM
 	return n;
 }
 
-struct placement_answer placer_ask(struct placer *placer, const struct vm_request *request)
+struct placement_answer placer_ask_other(struct placer *placer, const struct vm_request *request,
+					 uint64_t not_node)
 {
 	struct placement_node nodes[MEMBERS_MAX];
-	struct placement_question question = {
-		.nodes = nodes, .request = request, .last_node = placer->last_node};
+	struct placement_question question = {.nodes = nodes,
+					      .request = request,
+					      .last_node = placer->last_node,
+					      .not_node = not_node};
 	uint64_t start = record_now_ns();
 
 	question.n_nodes = placer_nodes(placer, nodes);
@@ -115,6 +162,11 @@ struct placement_answer placer_ask(struct placer *placer, const struct vm_reques
 	struct placement_answer answer = placement_decide(&question);
 	record_placement(request->strategy, answer.result, record_now_ns() - start);
 	return answer;
+}
+
+struct placement_answer placer_ask(struct placer *placer, const struct vm_request *request)
+{
+	return placer_ask_other(placer, request, 0);
 }
 
 static void submit(struct placer *placer, const struct vm *vm, uint64_t node_id)
@@ -132,7 +184,14 @@ static void place(struct placer *placer, const struct vm *vm, uint64_t now_ns)
 	struct placement_answer answer = placer_ask(placer, &vm->request);
 	struct waiting *w = waiting_of(placer, vm->number);
 
+	if (vm->node_id) { /* of a node that is lost */
+		record_vm_recovery_begun();
+		log_line(LOG_WARN, "vm %s: node %" PRIu64 " is lost, %s", vm->name, vm->node_id,
+			 answer.result ? "and no other has room" : "it goes to another");
+	}
 	if (answer.result != PLACEMENT_OK) {
+		if (vm->node_id)
+			record_vm_recovery_failed();
 		if (!w)
 			return;
 		w->next_try_ns = now_ns + w->wait_ms * ns_a_ms;
@@ -140,6 +199,7 @@ static void place(struct placer *placer, const struct vm *vm, uint64_t now_ns)
 		return;
 	}
 	placer->placed = vm->number;
+	placer->placement = vm->placement;
 	placer->placed_ns = now_ns;
 	if (vm->request.strategy == VM_ROUND_ROBIN)
 		placer->last_node = answer.node_id;
@@ -157,7 +217,7 @@ static bool is_settled(struct placer *placer, uint64_t now_ns)
 	if (!placer->placed || now_ns - placer->placed_ns >= PLACED_TIMEOUT_MS * ns_a_ms)
 		return true;
 	for (size_t i = 0; i < n; i++) {
-		if (all[i].number == placer->placed && !all[i].node_id)
+		if (all[i].number == placer->placed && all[i].placement == placer->placement)
 			return false;
 	}
 	return true;
@@ -173,9 +233,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* Everybody knows who waits; one tells, so that the sum over the nodes is right. */
 	record_placement_pending(leads ? vms_waiting(vms_of(placer)) : 0);
+	listen_for_nodes(placer, now_ns, leads);
 	if (!leads || !is_settled(placer, now_ns))
 		return;
-	forget_placed(placer);
+	forget_placed(placer, now_ns);
 	placer->placed = 0;
 	const struct vm *vm = next(placer, now_ns);
 	if (vm)

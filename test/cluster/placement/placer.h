@@ -1,5 +1,10 @@
 /* placer.h - the leader's part in placing VMs: asks placement.h where each VM that waits is to
- * live, and proposes the answer. Loop thread only. */
+ * live, and proposes the answer.
+ *
+ * A VM that should run on a node which the leader has not heard of for failover_ms gets another
+ * node, unless it was to live on that one and no other. What the lost node still runs ends as soon
+ * as it hears of that: until then there may be two, for nothing here can switch a node off. Loop
+ * thread only. */
 #ifndef CLUSTER_PLACER_H
 #define CLUSTER_PLACER_H
 
@@ -16,6 +21,7 @@ struct placer_setup {
 	struct proposals *proposals;
 	const struct fsm *fsm;
 	const struct raft *raft;
+	uint32_t failover_ms; /* VMs of a node that is gone for so long go elsewhere */
 	/* Can this node be reached? */
 	bool (*is_healthy)(void *arg, uint64_t node_id);
 	void *arg;
@@ -32,6 +38,10 @@ size_t placer_nodes(const struct placer *placer, struct placement_node ret_nodes
 
 /* Where a VM would go if it were asked for now; counted as an attempt. */
 struct placement_answer placer_ask(struct placer *placer, const struct vm_request *request);
+
+/* The same for one that is to leave this node. */
+struct placement_answer placer_ask_other(struct placer *placer, const struct vm_request *request,
+					 uint64_t not_node);
 
 /* Accepts NULL; returns NULL. */
 struct placer *placer_stop(struct placer *placer);

@@ -176,6 +176,9 @@ static void test_refusals(void)
 	tap(place_as(vms, "a", a, 0, 1) == -ESTALE && place(vms, "a", 1) == -ESTALE,
 	    "place: it has a place");
 	tap(place_as(vms, "b", a, 0, 1) == -ESTALE, "place: another VM was meant");
+	uint64_t first = get(vms, "a")->placement;
+	tap(place(vms, "a", 9) == -ENOENT && get(vms, "a")->placement == first,
+	    "place: it cannot move to a node that is not known");
 	tap(place_as(vms, "a", a, 999, 0) == -ESTALE, "place: another placement was meant");
 	tap(report(vms, "a", 999, VM_RUNNING, false) == -ESTALE, "report: of an earlier placement");
 	tap(report(vms, "a", get(vms, "a")->placement, VM_STOPPED, true) == -ESTALE &&

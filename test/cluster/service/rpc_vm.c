@@ -2,15 +2,18 @@
 #include "rpc_vm.h"
 
 #include "proto/blixard_cluster.pb-c.h"
+#include "test/cluster/record/record.h"
 #include "test/cluster/vm/vm_propose.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- both ways ------------------------------------------------------------------------------- */
 
 /* False: it is out of range. What is missing counts as zeros, and those are refused as such. */
-static bool read_request(const Blixard__VmRequest *message, struct vm_request *ret_request)
+static bool read_request(const struct rpc_vm *rpc, const Blixard__VmRequest *message,
+			 struct vm_request *ret_request)
 {
 	struct vm_request request = {.strategy = VM_MOST_AVAILABLE};
 
@@ -23,6 +26,8 @@ static bool read_request(const Blixard__VmRequest *message, struct vm_request *r
 					      .disk_bytes = message->needs->disk_bytes};
 	request.priority = (uint8_t)message->priority;
 	request.wanted_node = message->node_id;
+	if (request.strategy == VM_LOCALITY && !request.wanted_node)
+		request.wanted_node = rpc->node_id;
 	if (!vm_request_is_valid(&request))
 		return false;
 	*ret_request = request;
@@ -117,7 +122,7 @@ static void on_create(void *arg, struct rpc_call *call, const ProtobufCMessage *
 
 	if (!check_name(call, request->name))
 		return;
-	if (!read_request(request->request, &value.create))
+	if (!read_request(rpc, request->request, &value.create))
 		rpc_fail(call, GRPC_STATUS_INVALID_ARGUMENT, "the request is out of range");
 	else
 		vm_propose_and_tell(rpc->proposals, COMMAND_VM_CREATE, request->name, &value,
@@ -193,6 +198,18 @@ static void on_status(void *arg, struct rpc_call *call, const ProtobufCMessage *
 
 /* ---- placement ------------------------------------------------------------------------------- */
 
+/* False: there is none, and the client has been told. */
+static bool check_place(struct rpc_call *call, const struct placement_answer *answer)
+{
+	if (answer->result != PLACEMENT_OK)
+		rpc_fail(call,
+			 answer->result == PLACEMENT_NO_HEALTHY_NODE
+				 ? GRPC_STATUS_UNAVAILABLE
+				 : GRPC_STATUS_RESOURCE_EXHAUSTED,
+			 placement_result_name(answer->result));
+	return answer->result == PLACEMENT_OK;
+}
+
 /* The placer, or NULL after the client has been told that there is none any more. */
 static struct placer *placer_of(const struct rpc_vm *rpc, struct rpc_call *call)
 {
@@ -208,7 +225,7 @@ static void on_placement(void *arg, struct rpc_call *call, const ProtobufCMessag
 	struct vm_request wanted;
 	char *displaced[PLACEMENT_VICTIMS_MAX];
 
-	if (!read_request(request->request, &wanted)) {
+	if (!read_request(arg, request->request, &wanted)) {
 		rpc_fail(call, GRPC_STATUS_INVALID_ARGUMENT, "the request is out of range");
 		return;
 	}
@@ -216,20 +233,199 @@ static void on_placement(void *arg, struct rpc_call *call, const ProtobufCMessag
 	if (!placer)
 		return;
 	struct placement_answer answer = placer_ask(placer, &wanted);
-	if (answer.result != PLACEMENT_OK) {
-		rpc_fail(call,
-			 answer.result == PLACEMENT_NO_HEALTHY_NODE
-				 ? GRPC_STATUS_UNAVAILABLE
-				 : GRPC_STATUS_RESOURCE_EXHAUSTED,
-			 placement_result_name(answer.result));
+	if (!check_place(call, &answer))
 		return;
-	}
 	for (size_t i = 0; i < answer.n_victims; i++)
 		displaced[i] = (char *)answer.victims[i]->name;
 	reply.node_id = answer.node_id;
 	reply.displaced = displaced;
 	reply.n_displaced = answer.n_victims;
 	rpc_reply(call, &reply.base);
+}
+
+/* ---- create, and wait for the place ---------------------------------------------------------- */
+
+struct scheduled {
+	struct scheduled *next;
+	struct rpc_vm *rpc;
+	struct rpc_call *call;
+	uint64_t sequence;
+	uint64_t number; /* of the VM; another one may have its name by then */
+	uint64_t created_ns;
+	char name[VM_NAME_MAX + 1];
+};
+
+enum { SCHEDULING_TIMEOUT_MS = 4000 };
+
+static void end_scheduled(struct scheduled *s)
+{
+	s->rpc->n_scheduled--;
+	free(s);
+}
+
+static void on_scheduled_created(void *arg, uint64_t sequence, enum verdict verdict, int result)
+{
+	struct scheduled *s = arg;
+
+	if (!check(s->call, verdict, result)) {
+		end_scheduled(s);
+		return;
+	}
+	s->sequence = sequence;
+	s->number = vms_get(s->rpc->fsm->vms, s->name, strlen(s->name))->number;
+	s->created_ns = record_now_ns();
+	s->next = s->rpc->first;
+	s->rpc->first = s;
+}
+
+/* True: it has been answered. */
+static bool answer_scheduled(const struct scheduled *s)
+{
+	Blixard__CreateVmWithSchedulingReply reply = BLIXARD__CREATE_VM_WITH_SCHEDULING_REPLY__INIT;
+	const struct vm *vm = vms_get(s->rpc->fsm->vms, s->name, strlen(s->name));
+	bool waits = vm && vm->number == s->number && !vm->node_id;
+
+	if (waits && record_now_ns() - s->created_ns < SCHEDULING_TIMEOUT_MS * 1000000ull)
+		return false;
+	if (!vm || vm->number != s->number) {
+		rpc_fail(s->call, GRPC_STATUS_ABORTED, "the VM has been deleted meanwhile");
+		return true;
+	}
+	reply.sequence = s->sequence;
+	reply.node_id = vm->node_id;
+	rpc_reply(s->call, &reply.base);
+	return true;
+}
+
+void rpc_vm_look(struct rpc_vm *rpc)
+{
+	struct scheduled **link = &rpc->first;
+
+	while (*link) {
+		struct scheduled *s = *link;
+		if (!answer_scheduled(s)) {
+			link = &s->next;
+			continue;
+		}
+		*link = s->next;
+		end_scheduled(s);
+	}
+}
+
+void rpc_vm_stop(struct rpc_vm *rpc)
+{
+	while (rpc->first) {
+		struct scheduled *s = rpc->first;
+
+		rpc->first = s->next;
+		rpc_fail(s->call, verdict_status(VERDICT_CANCELLED),
+			 verdict_text(VERDICT_CANCELLED));
+		end_scheduled(s);
+	}
+}
+
+static void on_create_scheduled(void *arg, struct rpc_call *call, const ProtobufCMessage *message)
+{
+	const Blixard__CreateVmWithSchedulingRequest *request = (const void *)message;
+	struct rpc_vm *rpc = arg;
+	union vm_value value;
+
+	if (!check_name(call, request->name))
+		return;
+	if (!read_request(rpc, request->request, &value.create)) {
+		rpc_fail(call, GRPC_STATUS_INVALID_ARGUMENT, "the request is out of range");
+		return;
+	}
+	struct placer *placer = placer_of(rpc, call);
+	if (!placer)
+		return;
+	struct placement_answer answer = placer_ask(placer, &value.create);
+	if (!check_place(call, &answer))
+		return;
+	struct scheduled *s = rpc->n_scheduled < VMS_WAITING_MAX ? calloc(1, sizeof(*s)) : NULL;
+	if (!s) {
+		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many wait for a node here");
+		return;
+	}
+	*s = (struct scheduled){.rpc = rpc, .call = call};
+	strcpy(s->name, request->name);
+	rpc->n_scheduled++;
+	vm_propose_and_tell(rpc->proposals, COMMAND_VM_CREATE, s->name, &value,
+			    on_scheduled_created, s);
+}
+
+/* ---- another place --------------------------------------------------------------------------- */
+
+struct migration {
+	struct rpc_call *call;
+	uint64_t node_id;
+};
+
+static void on_migrated(void *arg, uint64_t sequence, enum verdict verdict, int result)
+{
+	struct migration m = *(struct migration *)arg;
+	Blixard__MigrateVmReply reply = BLIXARD__MIGRATE_VM_REPLY__INIT;
+
+	free(arg);
+	if (verdict == VERDICT_OK && result == -EDQUOT) {
+		rpc_fail(m.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no room there any more");
+	} else if (verdict == VERDICT_OK && result == -ESTALE) {
+		rpc_fail(m.call, GRPC_STATUS_ABORTED, "somebody else has moved or deleted it");
+	} else if (check(m.call, verdict, result)) {
+		reply.sequence = sequence;
+		reply.node_id = m.node_id;
+		rpc_reply(m.call, &reply.base);
+	}
+}
+
+/* The VM, or NULL after the client has been told why it cannot be moved. */
+static const struct vm *movable(const struct rpc_vm *rpc, struct rpc_call *call,
+				const Blixard__MigrateVmRequest *request)
+{
+	const struct vm *vm = fsm_read_vm(rpc->fsm, request->name, strlen(request->name));
+
+	if (!vm)
+		rpc_fail(call, GRPC_STATUS_NOT_FOUND, "there is no VM of this name");
+	else if (vm->desired == VM_WANT_DELETED)
+		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "the VM is being deleted");
+	else if (!vm->node_id)
+		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "the VM waits for a node");
+	else if (vm->node_id == request->node_id)
+		rpc_fail(call, GRPC_STATUS_FAILED_PRECONDITION, "the VM is there");
+	else
+		return vm;
+	return NULL;
+}
+
+static void on_migrate(void *arg, struct rpc_call *call, const ProtobufCMessage *message)
+{
+	const Blixard__MigrateVmRequest *request = (const void *)message;
+	const struct rpc_vm *rpc = arg;
+	const struct vm *vm = movable(rpc, call, request);
+	struct placer *placer = vm ? placer_of(rpc, call) : NULL;
+
+	if (!placer)
+		return;
+	struct vm_request wanted = vm->request;
+	if (request->node_id) { /* as if it were to live there and nowhere else */
+		wanted.strategy = VM_MANUAL;
+		wanted.wanted_node = request->node_id;
+	}
+	wanted.priority = 0; /* it displaces nobody */
+	struct placement_answer answer = placer_ask_other(placer, &wanted, vm->node_id);
+	if (!check_place(call, &answer))
+		return;
+	struct migration *m = malloc(sizeof(*m));
+	if (!m) {
+		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
+		return;
+	}
+	*m = (struct migration){.call = call, .node_id = answer.node_id};
+	vm_propose_and_tell(rpc->proposals, COMMAND_VM_PLACE, vm->name,
+			    &(union vm_value){.placing = {.number = vm->number,
+							  .placement = vm->placement,
+							  .node_id = answer.node_id}},
+			    on_migrated, m);
 }
 
 static void on_summary(void *arg, struct rpc_call *call, const ProtobufCMessage *message)
@@ -268,6 +464,12 @@ int rpc_vm_serve(struct rpc_vm *rpc, struct rpc_server *server)
 		{.name = "CreateVm",
 		 .request = &blixard__create_vm_request__descriptor,
 		 .handle = on_create},
+		{.name = "CreateVmWithScheduling",
+		 .request = &blixard__create_vm_with_scheduling_request__descriptor,
+		 .handle = on_create_scheduled},
+		{.name = "MigrateVm",
+		 .request = &blixard__migrate_vm_request__descriptor,
+		 .handle = on_migrate},
 		{.name = "StartVm",
 		 .request = &blixard__start_vm_request__descriptor,
 		 .handle = on_start},

@@ -14,7 +14,8 @@ struct vm_order {
 	enum vm_desired desired;
 };
 
-/* Where a VM is to live. node_id 0: nowhere, it has to make room. `number` says which VM is meant,
+/* Where a VM is to live: its first node, or another one, where it begins anew. node_id 0: nowhere,
+ * it has to make room. `number` says which VM is meant,
  * should another of this name have been created meanwhile. */
 struct vm_placing {
 	uint64_t number;

@@ -151,7 +151,7 @@ static int apply_place(struct vms *vms, struct vm *vm, const struct vm_placing *
 	struct vm_resources allocated;
 
 	if (vm->number != placing->number || vm->placement != placing->placement ||
-	    vm->desired == VM_WANT_DELETED || (placing->node_id && vm->node_id))
+	    vm->desired == VM_WANT_DELETED || (placing->node_id && vm->node_id == placing->node_id))
 		return -ESTALE;
 	if (placing->node_id) {
 		const struct vm_node *node = vms_get_node(vms, placing->node_id);

@@ -5,9 +5,14 @@
 
 const char *vm_strategy_name(enum vm_strategy strategy)
 {
-	static const char *const names[VM_STRATEGIES] = {"most_available", "least_available",
-							 "round_robin", "manual",
-							 "spread_across_failure_domains"};
+	static const char *const names[VM_STRATEGIES] = {"most_available",
+							 "least_available",
+							 "round_robin",
+							 "manual",
+							 "spread_across_failure_domains",
+							 "priority_based",
+							 "locality_aware",
+							 "cost_optimised"};
 
 	return strategy < VM_STRATEGIES ? names[strategy] : "unknown";
 }
@@ -62,7 +67,8 @@ bool vm_request_is_valid(const struct vm_request *request)
 	return needs->vcpus && needs->vcpus <= VM_VCPUS_MAX && needs->memory_bytes &&
 	       needs->memory_bytes <= VM_BYTES_MAX && needs->disk_bytes <= VM_BYTES_MAX &&
 	       request->strategy < VM_STRATEGIES &&
-	       (request->strategy == VM_MANUAL) == (request->wanted_node != 0);
+	       (request->strategy == VM_MANUAL || request->strategy == VM_LOCALITY) ==
+		       (request->wanted_node != 0);
 }
 
 bool vm_fits(const struct vm_resources *needs, const struct vm_resources *capacity,

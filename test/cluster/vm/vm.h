@@ -16,7 +16,10 @@ enum vm_strategy {
 	VM_LEAST_AVAILABLE,
 	VM_ROUND_ROBIN,
 	VM_MANUAL,
-	VM_SPREAD, /* each node is a failure domain of its own */
+	VM_SPREAD,   /* each node is a failure domain of its own */
+	VM_PRIORITY, /* apart from others that matter as much */
+	VM_LOCALITY, /* near who asked: on the node that is wished for, if it has room */
+	VM_COST,     /* on as few and small nodes as possible */
 	VM_STRATEGIES,
 };
 
@@ -44,7 +47,7 @@ struct vm_request {
 	struct vm_resources needs;
 	uint8_t priority; /* a higher one may take the place of a lower one */
 	enum vm_strategy strategy;
-	uint64_t wanted_node; /* of VM_MANUAL; else 0 */
+	uint64_t wanted_node; /* of VM_MANUAL, and wished for by VM_LOCALITY; else 0 */
 };
 
 struct vm {
