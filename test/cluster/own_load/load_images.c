@@ -1,5 +1,8 @@
 /* load_images.c - see load_images.h. Loop thread only.
  *
+ * Every node shares at about the same time, and fetches half a period later: then nobody's image is
+ * just being replaced. A fetch that fails, or finds nobody to ask yet, is tried again soon.
+ *
  * What is under way when the load stops ends after it: its memory lives until then. */
 #include "load_images.h"
 
@@ -13,6 +16,8 @@
 
 enum {
 	EVERY_S = 10,
+	FETCH_AFTER_S = EVERY_S / 2,
+	RETRY_S = 1,
 	CHUNKS = 8,	/* of an image */
 	CHUNKS_NEW = 3, /* in the next version of it */
 };
@@ -23,6 +28,7 @@ struct load_images {
 	const struct raft *raft;
 	uint64_t node_id;
 	struct event *timer;
+	struct event *fetcher;
 	bool sharing;
 	bool fetching;
 	bool stopped;
@@ -53,29 +59,48 @@ static void name_of(uint64_t node_id, char ret_name[IMAGE_NAME_MAX + 1])
 
 /* ---- fetching -------------------------------------------------------------------------------- */
 
+static void fetch_in(struct load_images *load, int seconds)
+{
+	struct timeval wait = {seconds, 0};
+
+	if (!load->stopped)
+		event_add(load->fetcher, &wait);
+}
+
 static void on_fetched(void *arg, const struct image_fetched *fetched)
 {
 	struct load_images *load = arg;
 
 	load->fetching = false;
-	if (fetched->code != GRPC_STATUS_OK)
+	if (fetched->code != GRPC_STATUS_OK) {
 		log_line(LOG_DEBUG, "no image: %s", fetched->text);
+		fetch_in(load, RETRY_S);
+	}
 	free_load(load);
 }
 
-static void fetch(struct load_images *load)
+static void on_fetch(evutil_socket_t fd, short what, void *arg)
 {
+	struct load_images *load = arg;
 	const struct raft_configuration *members = &load->raft->configuration;
 	char name[IMAGE_NAME_MAX + 1];
 
-	if (load->stopped || members->n < 2 || load->fetching)
+	(void)fd;
+	(void)what;
+	if (load->fetching)
 		return;
+	if (members->n < 2) {
+		fetch_in(load, RETRY_S);
+		return;
+	}
 	const struct raft_server *peer = &members->servers[(throw(&load->dice) >> 32) % members->n];
 	if (peer->id == load->node_id)
 		peer = peer == members->servers ? peer + 1 : peer - 1;
 	name_of(peer->id, name);
 	load->fetching =
 		!image_fetch(load->images->fetches, name, NULL, peer->address, on_fetched, load);
+	if (!load->fetching)
+		fetch_in(load, RETRY_S);
 }
 
 /* ---- sharing --------------------------------------------------------------------------------- */
@@ -89,7 +114,7 @@ static void on_shared(struct image_share *share)
 		log_line(LOG_WARN, "image not shared: %s", strerror(-share->err));
 	free(share->image);
 	share->image = NULL;
-	fetch(load);
+	fetch_in(load, FETCH_AFTER_S);
 	free_load(load);
 }
 
@@ -136,7 +161,8 @@ struct load_images *load_images_start(struct images *images, const struct raft *
 	load->share.len = sizeof(load->data);
 	load->share.done = on_shared;
 	load->timer = event_new(images->base, -1, EV_PERSIST, on_timer, load);
-	if (!load->timer || event_add(load->timer, &period))
+	load->fetcher = evtimer_new(images->base, on_fetch, load);
+	if (!load->timer || !load->fetcher || event_add(load->timer, &period))
 		return load_images_stop(load);
 	event_active(load->timer, EV_TIMEOUT, 0);
 	return load;
@@ -149,6 +175,9 @@ struct load_images *load_images_stop(struct load_images *load)
 	if (load->timer)
 		event_free(load->timer);
 	load->timer = NULL;
+	if (load->fetcher)
+		event_free(load->fetcher);
+	load->fetcher = NULL;
 	load->stopped = true;
 	free_load(load);
 	return NULL;
