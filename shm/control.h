@@ -24,7 +24,8 @@ struct blix_control_setting {
 	struct blix_control_rule rules[BLIX_CONTROL_RULES];
 };
 
-/* Replace what is there. Needs view->consumer. 0; -EINVAL a number or glob out of range. */
+/* Replace what is there. 0; -EINVAL a number or glob out of range; -ENOENT: the file has no such
+ * element, or view->consumer is not mapped. */
 int blix_control_write(const struct blix_view *view, const struct blix_control_setting *setting);
 
 /* The generation to compare with; 0: never written, odd: being written. */
