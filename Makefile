@@ -16,7 +16,7 @@ VERSION  := 0.1.0
 S        ?= 30
 
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
-CPPFLAGS += -I. -I$(B)/include -I$(B)/gen -Inode-hooks -D_GNU_SOURCE -DBLIX_VERSION='"$(VERSION)"'
+CPPFLAGS += -I. -Inode-hooks -I$(B)/include -I$(B)/gen -D_GNU_SOURCE -DBLIX_VERSION='"$(VERSION)"'
 CFLAGS   ?= -O2 -g
 CFLAGS_  := -std=gnu17 $(WARN) -fno-common -fvisibility=hidden -fPIC -fstack-protector-strong $(CFLAGS) $(SANITIZE)
 LDFLAGS_ := $(LDFLAGS) $(SANITIZE) -Wl,-z,relro,-z,now
