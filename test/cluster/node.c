@@ -12,10 +12,12 @@
 #include "test/cluster/placement/placer.h"
 #include "test/cluster/raft/proposals.h"
 #include "test/cluster/raft/raft_io.h"
+#include "test/cluster/record/note.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_image.h"
 #include "test/cluster/record/record_rpc.h"
 #include "test/cluster/record/record_vm.h"
+#include "test/cluster/record/trace.h"
 #include "test/cluster/service/rpc_vm.h"
 #include "test/cluster/service/service.h"
 #include "test/cluster/vm/vm_runtime.h"
@@ -171,6 +173,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	log_line(LOG_INFO, "stopping");
+	note_node("stopping");
 	node->stopping = true;
 	node->load = load_stop(node->load);
 	node->load_images = load_images_stop(node->load_images);
@@ -364,6 +367,8 @@ static int start_raft(struct node *node)
 		raft_set_snapshot_trailing(&node->raft, every / SNAPSHOT_TRAILING_SHARE);
 		err = bootstrap(node);
 	}
+	node->fsm.of = &node->raft;
+	node->fsm.loaded_index = log_store_next(node->io.log) - 1;
 	if (!err)
 		err = raft_start(&node->raft);
 	if (err) {
@@ -467,10 +472,12 @@ int node_run(const struct options *options)
 	signal(SIGPIPE, SIG_IGN);
 	record_open(options);
 	record_rpc_open();
+	trace_open(options->id);
 	record_image_open();
 	int err = start(&node);
 	if (!err) {
 		log_line(LOG_INFO, "listening on %s, data in %s", node.self.address, options->data);
+		note_node("listening");
 		event_base_dispatch(node.base);
 	} else if (err == -ENOMEM) {
 		log_line(LOG_ERROR, "no memory");

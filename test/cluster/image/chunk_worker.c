@@ -70,7 +70,9 @@ static void *run(void *arg)
 		}
 		struct chunk_job *job = take_one(&w->waiting);
 		pthread_mutex_unlock(&w->lock);
+		blix_token token = trace_enter(job->caller);
 		job->work(job);
+		trace_leave(token);
 		pthread_mutex_lock(&w->lock);
 		push(&w->ended, job);
 		w->n_waiting--;
@@ -86,7 +88,9 @@ static void hand_back(struct chunk_job *job)
 {
 	while (job) {
 		struct chunk_job *next = job->next;
+		blix_token token = trace_enter(job->caller);
 		job->done(job);
+		trace_leave(token);
 		job = next;
 	}
 }
@@ -107,6 +111,7 @@ static void on_ended(evutil_socket_t fd, short what, void *arg)
 
 int chunk_worker_run(struct chunk_worker *w, struct chunk_job *job)
 {
+	job->caller = trace_here();
 	pthread_mutex_lock(&w->lock);
 	bool room = w->n_waiting < CHUNK_JOBS_MAX && !w->stopping;
 	if (room) {

@@ -5,6 +5,8 @@
 #ifndef CLUSTER_CHUNK_WORKER_H
 #define CLUSTER_CHUNK_WORKER_H
 
+#include "test/cluster/record/trace.h"
+
 #include <event2/event.h>
 #include <stdbool.h>
 
@@ -13,6 +15,7 @@ struct chunk_worker;
 struct chunk_job {
 	struct chunk_job *next; /* the worker's */
 	bool cancelled;		/* the worker stopped before it */
+	blix_span caller;	/* current where it was run from, and again in work() and done() */
 	void (*work)(struct chunk_job *job);
 	void (*done)(struct chunk_job *job); /* may free it, or run it again */
 };

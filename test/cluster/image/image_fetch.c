@@ -6,6 +6,8 @@
 
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_image.h"
+#include "test/cluster/record/record_rpc.h"
+#include "test/cluster/record/trace.h"
 
 #include <errno.h>
 #include <event2/util.h>
@@ -53,6 +55,8 @@ struct fetch {
 	bool ended; /* done() was called */
 	image_fetch_cb done;
 	void *arg;
+	blix_span span;
+	blix_span caller; /* what was current when it began */
 };
 
 struct image_fetches {
@@ -101,10 +105,12 @@ static Blixard__GetVmImageRequest request_of(struct fetch *f)
 static int call(struct fetch *f, const Blixard__GetVmImageRequest *request,
 		void (*done)(void *arg, const struct rpc_result *result), void *arg)
 {
+	blix_token token = trace_enter(f->span);
 	int err = rpc_channel_call(f->channel, "GetVmImage", &request->base,
 				   &blixard__get_vm_image_reply__descriptor, IMAGE_CALL_TIMEOUT_MS,
 				   done, arg);
 
+	trace_leave(token);
 	if (!err)
 		f->under_way++;
 	return err;
@@ -123,18 +129,33 @@ static int say_goodbye(struct fetch *f)
 	return call(f, &request, on_goodbye, f);
 }
 
+static void end_span(struct fetch *f)
+{
+	trace_u64(f->span, TRACE_CHUNKS, f->moved);
+	if (f->image)
+		trace_u64(f->span, TRACE_BYTES, f->image->size);
+	if (f->code != GRPC_STATUS_OK)
+		trace_fail(f->span, record_rpc_code_name(f->code), f->text);
+	trace_end(f->span);
+}
+
 static void settle(struct fetch *f)
 {
 	if (f->under_way)
 		return;
 	f->ended = true;
+	blix_token token = trace_enter(f->span); /* for the exemplar */
 	record_image_ended(IMAGE_RECEIVE, f->code == GRPC_STATUS_OK,
 			   record_now_ns() - f->started_ns);
+	trace_leave(token);
+	end_span(f);
+	token = trace_enter(f->caller);
 	f->done(f->arg, &(struct image_fetched){.code = f->code,
 						.text = f->text,
 						.image = f->image,
 						.moved = f->moved,
 						.spared = f->plan.spared});
+	trace_leave(token);
 	/* Without an image the peer has not begun to count. */
 	if (f->fetches->stopping || !f->image || say_goodbye(f))
 		free_fetch(f);
@@ -422,12 +443,18 @@ int image_fetch(struct image_fetches *fetches, const char *name, const struct di
 	f->done = done;
 	f->arg = arg;
 	f->started_ns = record_now_ns();
+	f->caller = trace_here();
+	f->span = trace_begin(TRACE_P2P_TRANSFER);
+	trace_str(f->span, TRACE_IMAGE_ID, name);
+	trace_str(f->span, TRACE_PEER_ADDRESS, peer);
 	if (digest)
 		f->digest = *digest;
 	Blixard__GetVmImageRequest request = request_of(f);
 	if (digest)
 		request.digest = (ProtobufCBinaryData){DIGEST_BYTES, f->digest.bytes};
 	if (call(f, &request, on_image, f)) {
+		trace_fail(f->span, "ENOMEM", "the call cannot be started");
+		trace_end(f->span);
 		free_fetch(f);
 		return -ENOMEM;
 	}

@@ -1,6 +1,8 @@
 /* report.c - see report.h. The account goes to stdout, progress to stderr. */
 #include "report.h"
 
+#include "traces.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -167,5 +169,5 @@ void report_json(const struct options *options, const struct tally *tally, uint6
 		       i ? "," : "", options->targets[i], images->chunks_moved,
 		       images->chunks_spared, images->bytes_moved);
 	}
-	printf("}}\n");
+	printf("},\n  \"traces\": %" PRIu64 "}\n", traces_begun());
 }

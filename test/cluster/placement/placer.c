@@ -7,8 +7,10 @@
 
 #include "placement.h"
 #include "test/cluster/log.h"
+#include "test/cluster/record/note.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_vm.h"
+#include "test/cluster/record/trace.h"
 #include "test/cluster/vm/vm_propose.h"
 
 #include <inttypes.h>
@@ -177,14 +179,40 @@ static void submit(struct placer *placer, const struct vm *vm, uint64_t node_id)
 						 .node_id = node_id}});
 }
 
+/* Part of the trace of whoever wants the VM; the commands below join it. */
+static blix_span begin_place(const struct vm *vm, const struct placement_answer *answer)
+{
+	blix_span span = trace_begin_at(TRACE_VM_PLACE, &vm->context);
+
+	if (!blix_span_is_recorded(span))
+		return span;
+	trace_str(span, TRACE_VM_NAME, vm->name);
+	trace_str(span, TRACE_VM_STRATEGY, vm_strategy_name(vm->request.strategy));
+	if (answer->result == PLACEMENT_OK)
+		trace_u64(span, TRACE_VM_TARGET, answer->node_id);
+	else
+		trace_fail(span, placement_result_name(answer->result), "no node has room for it");
+	return span;
+}
+
 /* Room is made in the same order as it is taken. Those who had to go wait for another place; their
  * processes end a moment later than their share is given away. */
+static void submit_all(struct placer *placer, const struct vm *vm,
+		       const struct placement_answer *answer)
+{
+	for (size_t i = 0; i < answer->n_victims; i++)
+		submit(placer, answer->victims[i], 0);
+	submit(placer, vm, answer->node_id);
+}
+
 static void place(struct placer *placer, const struct vm *vm, uint64_t now_ns)
 {
 	struct placement_answer answer = placer_ask(placer, &vm->request);
 	struct waiting *w = waiting_of(placer, vm->number);
+	blix_span span = begin_place(vm, &answer);
 
 	if (vm->node_id) { /* of a node that is lost */
+		note_vm_lost(vm->name, vm->node_id, answer.node_id);
 		record_vm_recovery_begun();
 		log_line(LOG_WARN, "vm %s: node %" PRIu64 " is lost, %s", vm->name, vm->node_id,
 			 answer.result ? "and no other has room" : "it goes to another");
@@ -192,6 +220,7 @@ static void place(struct placer *placer, const struct vm *vm, uint64_t now_ns)
 	if (answer.result != PLACEMENT_OK) {
 		if (vm->node_id)
 			record_vm_recovery_failed();
+		trace_end(span);
 		if (!w)
 			return;
 		w->next_try_ns = now_ns + w->wait_ms * ns_a_ms;
@@ -203,9 +232,10 @@ static void place(struct placer *placer, const struct vm *vm, uint64_t now_ns)
 	placer->placed_ns = now_ns;
 	if (vm->request.strategy == VM_ROUND_ROBIN)
 		placer->last_node = answer.node_id;
-	for (size_t i = 0; i < answer.n_victims; i++)
-		submit(placer, answer.victims[i], 0);
-	submit(placer, vm, answer.node_id);
+	blix_token token = trace_enter(span);
+	submit_all(placer, vm, &answer);
+	trace_leave(token);
+	trace_end(span);
 }
 
 /* Has the last decision come through, or come to nothing? */

@@ -7,6 +7,7 @@
 #include "test/cluster/limits.h"
 #include "proto/blixard_cluster.pb-c.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/trace.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ struct waiting {
 	uint64_t started_ns;
 	proposal_done done; /* NULL: nobody waits for it */
 	void *arg;
+	blix_span span;
+	blix_span caller; /* what was current when it was submitted */
 };
 
 struct proposals {
@@ -37,6 +40,7 @@ struct attempt {
 	uint64_t sequence;
 	struct rpc_call *call; /* of the peer; NULL: submitted here */
 	uint64_t from;	       /* that peer */
+	blix_span span;
 };
 
 /* One Forward under way. */
@@ -126,12 +130,21 @@ static void end(struct proposals *p, struct waiting *w, enum verdict verdict, in
 	struct waiting ended = *w;
 
 	release(p, w);
+	blix_token token = trace_enter(ended.span); /* for the exemplar */
 	if (verdict == VERDICT_OK)
 		record_proposal_done(record_now_ns() - ended.started_ns);
 	else
 		record_proposal_failed(failure_of(verdict));
+	trace_leave(token);
+	if (verdict != VERDICT_OK)
+		trace_fail(ended.span, verdict_name(verdict), verdict_text(verdict));
+	else if (result)
+		trace_str(ended.span, TRACE_RESULT, strerrorname_np(-result));
+	trace_end(ended.span);
+	token = trace_enter(ended.caller);
 	if (ended.done)
 		ended.done(ended.arg, ended.sequence, verdict, result);
+	trace_leave(token);
 }
 
 static void fail(struct proposals *p, uint64_t sequence, enum verdict why)
@@ -163,6 +176,10 @@ static void on_attempt(struct raft_apply *apply, int status, void *result)
 	enum verdict verdict = verdict_of_raft(status);
 
 	(void)result;
+	trace_u64(attempt->span, TRACE_INDEX, apply->index);
+	if (status)
+		trace_fail(attempt->span, verdict_name(verdict), raft_strerror(status));
+	trace_end(attempt->span);
 	if (attempt->call)
 		answer(attempt->proposals, attempt->from, attempt->call, verdict);
 	else if (status)
@@ -184,8 +201,14 @@ static enum verdict propose(struct proposals *p, const struct attempt *template,
 	memcpy(buf.base, bytes, len);
 	*attempt = *template;
 	attempt->apply.data = attempt;
+	attempt->span = trace_begin_within(TRACE_RAFT_COMMIT);
+	trace_u64(attempt->span, TRACE_TERM, p->raft->current_term);
+	blix_token token = trace_enter(attempt->span);
 	int err = raft_apply(p->raft, &attempt->apply, &buf, 1, on_attempt);
+	trace_leave(token);
 	if (err) {
+		trace_fail(attempt->span, verdict_name(verdict_of_raft(err)), raft_strerror(err));
+		trace_end(attempt->span);
 		free(attempt);
 		raft_free(buf.base);
 	}
@@ -241,25 +264,38 @@ void proposals_submit(struct proposals *p, struct command *command, proposal_don
 	struct waiting *w = &p->waiting[sequence % PROPOSALS_MAX];
 	enum verdict verdict;
 
+	blix_span caller = trace_here(), span = trace_begin(TRACE_RAFT_PROPOSE);
+
+	trace_str(span, TRACE_PROPOSAL_TYPE, command_name(command->op));
 	command->origin = p->self->node_id;
 	command->sequence = sequence;
+	command->context = trace_context_of(span);
 	size_t len = command_encode(command, bytes, sizeof(bytes));
 	record_proposal_submitted();
 	if (!len || w->sequence) { /* malformed, or as many wait as may */
+		verdict = len ? VERDICT_BUSY : VERDICT_REFUSED;
 		record_proposal_failed(FAILED_OTHER);
+		trace_fail(span, verdict_name(verdict), verdict_text(verdict));
+		trace_end(span);
 		if (done)
-			done(arg, sequence, len ? VERDICT_BUSY : VERDICT_REFUSED, 0);
+			done(arg, sequence, verdict, 0);
 		return;
 	}
-	*w = (struct waiting){
-		.sequence = sequence, .started_ns = record_now_ns(), .done = done, .arg = arg};
+	*w = (struct waiting){.sequence = sequence,
+			      .started_ns = record_now_ns(),
+			      .done = done,
+			      .arg = arg,
+			      .span = span,
+			      .caller = caller};
 	p->pending++;
 	record_proposals_pending(p->pending);
+	blix_token token = trace_enter(span);
 	if (raft_state(p->raft) == RAFT_LEADER)
 		verdict = propose(p, &(struct attempt){.proposals = p, .sequence = sequence}, bytes,
 				  len);
 	else
 		verdict = forward(p, sequence, bytes, len);
+	trace_leave(token);
 	if (verdict != VERDICT_OK)
 		fail(p, sequence, verdict);
 }

@@ -3,7 +3,11 @@
 
 #include "test/cluster/log.h"
 #include "proto/blixard_cluster.pb-c.h"
+#include "test/cluster/record/note.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/record_rpc.h"
+#include "test/cluster/record/trace.h"
+#include "test/cluster/state/command.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -14,11 +18,20 @@
 enum {
 	HOUSEKEEPING_MS = 50,
 	BATCH_MESSAGES_MAX = 256,
+	TRACED_MAX = 8,
 	MESSAGE_HEAD_BYTES = 5, /* before every gRPC message */
+};
+
+/* Entries that belong to a trace: the first few of a message, or of a call. */
+struct traced {
+	struct trace_context contexts[TRACED_MAX];
+	size_t n;
+	size_t entries; /* all there are */
 };
 
 struct outgoing {
 	struct outgoing *next;
+	struct traced traced;
 	size_t len;
 	uint8_t bytes[];
 };
@@ -61,6 +74,7 @@ struct batch {
 	uint64_t serial;
 	uint64_t started_ns;
 	bool measured;
+	blix_span span;
 };
 
 static uint64_t ms(uint64_t value)
@@ -204,6 +218,8 @@ static void lose_peer(struct transport *t, struct peer *peer)
 	if (!peer->told)
 		log_line(LOG_WARN, "peer %" PRIu64 " at %s %s", peer->node_id, peer->address,
 			 was_up ? "is gone, dialling again" : "does not answer, dialling again");
+	if (!peer->told)
+		note_peer(peer->node_id, false);
 	peer->told = true;
 	publish(t);
 }
@@ -215,6 +231,7 @@ static void find_alive(struct transport *t, struct peer *peer)
 		return;
 	if (peer->told)
 		log_line(LOG_INFO, "peer %" PRIu64 " at %s is back", peer->node_id, peer->address);
+	note_peer(peer->node_id, true);
 	peer->up = true;
 	peer->told = false;
 	peer->backoff_ms = RECONNECT_MIN_MS;
@@ -263,6 +280,9 @@ static void on_batch_done(void *arg, const struct rpc_result *result)
 	struct peer *peer = find_peer(t, batch->node_id);
 	bool current = peer && peer->channel && peer->serial == batch->serial;
 
+	if (result->code != GRPC_STATUS_OK)
+		trace_fail(batch->span, record_rpc_code_name(result->code), result->text);
+	trace_end(batch->span);
 	if (current && result->code == GRPC_STATUS_OK) {
 		peer->busy = false;
 		record_peer_received(peer->record, bytes_of(result->reply));
@@ -277,6 +297,44 @@ static void on_batch_done(void *arg, const struct rpc_result *result)
 		lose_peer(t, peer);
 	}
 	free(batch);
+}
+
+/* ---- traces ---------------------------------------------------------------------------------- */
+
+static void look_for_traces(struct traced *traced, const struct raft_message *message, unsigned n)
+{
+	*traced = (struct traced){.entries = n};
+	for (unsigned i = 0; i < n && traced->n < TRACED_MAX; i++) {
+		const struct raft_entry *entry = &message->append_entries.entries[i];
+		struct command command;
+
+		if (entry->type == RAFT_COMMAND &&
+		    !command_decode(entry->buf.base, entry->buf.len, &command) &&
+		    trace_context_is_set(&command.context))
+			traced->contexts[traced->n++] = command.context;
+	}
+}
+
+/* One span for all that goes along: part of the first one's trace, linked with the others. */
+static blix_span begin_replicate(const struct peer *peer, size_t n_messages)
+{
+	const struct outgoing *out = peer->first;
+	blix_span span = {.place = 0};
+	size_t entries = 0;
+
+	for (size_t i = 0; i < n_messages; i++, out = out->next) {
+		entries += out->traced.entries;
+		for (size_t j = 0; j < out->traced.n; j++) {
+			if (trace_is_set(span))
+				trace_link(span, &out->traced.contexts[j]);
+			else
+				span = trace_begin_at(TRACE_RAFT_REPLICATE,
+						      &out->traced.contexts[j]);
+		}
+	}
+	trace_u64(span, TRACE_PEER_ID, peer->node_id);
+	trace_u64(span, TRACE_BATCH_SIZE, entries);
+	return span;
 }
 
 /* What goes along: all that waits, up to a bound of which one message alone may be more. */
@@ -326,10 +384,15 @@ static int call_peer(struct transport *t, struct peer *peer, size_t n,
 	request.address = (char *)t->self->address;
 	request.n_messages = n;
 	request.messages = messages;
+	batch->span = begin_replicate(peer, n);
+	blix_token token = trace_enter(batch->span);
 	int err = rpc_channel_call(peer->channel, "SendRaftMessage", &request.base,
 				   &blixard__send_raft_message_reply__descriptor,
 				   RAFT_CALL_TIMEOUT_MS, on_batch_done, batch);
+	trace_leave(token);
 	if (err) {
+		trace_fail(batch->span, NULL, strerror(-err));
+		trace_end(batch->span);
 		free(batch);
 		return err;
 	}
@@ -367,6 +430,7 @@ static int enqueue(struct peer *peer, const struct raft_message *message)
 	if (!out)
 		return -ENOMEM;
 	out->next = NULL;
+	look_for_traces(&out->traced, message, n);
 	out->len = len;
 	if (wire_encode_raft(message, n, out->bytes, len) != len) {
 		free(out);

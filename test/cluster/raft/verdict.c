@@ -5,18 +5,19 @@
 
 static const struct {
 	grpc_status_code status;
+	const char *name;
 	const char *text;
 } verdicts[] = {
-	[VERDICT_OK] = {GRPC_STATUS_OK, ""},
-	[VERDICT_NOT_LEADER] = {GRPC_STATUS_UNAVAILABLE, "no leader can be reached"},
-	[VERDICT_LEADERSHIP_LOST] = {GRPC_STATUS_UNKNOWN,
+	[VERDICT_OK] = {GRPC_STATUS_OK, "ok", ""},
+	[VERDICT_NOT_LEADER] = {GRPC_STATUS_UNAVAILABLE, "not_leader", "no leader can be reached"},
+	[VERDICT_LEADERSHIP_LOST] = {GRPC_STATUS_UNKNOWN, "leadership_lost",
 				     "the leader was lost: whether it is done is not known"},
-	[VERDICT_BUSY] = {GRPC_STATUS_RESOURCE_EXHAUSTED, "too much is waiting, try again"},
-	[VERDICT_TIMEOUT] = {GRPC_STATUS_DEADLINE_EXCEEDED,
+	[VERDICT_BUSY] = {GRPC_STATUS_RESOURCE_EXHAUSTED, "busy", "too much is waiting, try again"},
+	[VERDICT_TIMEOUT] = {GRPC_STATUS_DEADLINE_EXCEEDED, "timeout",
 			     "not done in time: whether it will be is not known"},
-	[VERDICT_REFUSED] = {GRPC_STATUS_INVALID_ARGUMENT, "this is not a valid change"},
-	[VERDICT_STORAGE] = {GRPC_STATUS_INTERNAL, "the disk does not take it"},
-	[VERDICT_CANCELLED] = {GRPC_STATUS_CANCELLED, "the node stops"},
+	[VERDICT_REFUSED] = {GRPC_STATUS_INVALID_ARGUMENT, "refused", "this is not a valid change"},
+	[VERDICT_STORAGE] = {GRPC_STATUS_INTERNAL, "storage", "the disk does not take it"},
+	[VERDICT_CANCELLED] = {GRPC_STATUS_CANCELLED, "cancelled", "the node stops"},
 };
 
 grpc_status_code verdict_status(enum verdict verdict)
@@ -27,6 +28,11 @@ grpc_status_code verdict_status(enum verdict verdict)
 const char *verdict_text(enum verdict verdict)
 {
 	return verdicts[verdict].text;
+}
+
+const char *verdict_name(enum verdict verdict)
+{
+	return verdicts[verdict].name;
 }
 
 enum verdict verdict_of_raft(int status)

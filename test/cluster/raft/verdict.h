@@ -20,6 +20,9 @@ enum verdict {
 grpc_status_code verdict_status(enum verdict verdict);
 const char *verdict_text(enum verdict verdict);
 
+/* One word for it, for error.type. */
+const char *verdict_name(enum verdict verdict);
+
 /* Of libraft's status codes. */
 enum verdict verdict_of_raft(int status);
 

@@ -4,6 +4,7 @@
 
 #include "test/cluster/limits.h"
 #include "test/cluster/log.h"
+#include "test/cluster/record/note.h"
 #include "test/cluster/record/record.h"
 #include "transport.h"
 
@@ -51,6 +52,21 @@ static void watch_indexes(struct watch *w)
 	w->applied = raft->last_applied;
 }
 
+static void watch_election(struct watch *w)
+{
+	const struct raft *raft = w->raft;
+	bool stands = raft->state == RAFT_CANDIDATE;
+
+	if (stands && !trace_is_set(w->election)) {
+		w->election = trace_begin_root(TRACE_RAFT_ELECTION);
+	} else if (!stands && trace_is_set(w->election)) {
+		trace_u64(w->election, TRACE_TERM, raft->current_term);
+		trace_str(w->election, TRACE_RESULT, raft->state == RAFT_LEADER ? "won" : "lost");
+		trace_end(w->election);
+		w->election = (blix_span){.place = 0};
+	}
+}
+
 static void watch_leader(struct watch *w)
 {
 	const char *address;
@@ -63,6 +79,7 @@ static void watch_leader(struct watch *w)
 	w->leader = leader;
 	w->leader_term = w->raft->current_term;
 	record_leader_changed();
+	note_leader(leader, w->leader_term);
 	log_line(LOG_INFO, "node %llu leads in term %llu", leader, w->leader_term);
 }
 
@@ -93,6 +110,7 @@ void watch_raft(struct watch *w)
 		record_term(w->term);
 	}
 	watch_indexes(w);
+	watch_election(w);
 	watch_leader(w);
 	watch_configuration(w);
 }

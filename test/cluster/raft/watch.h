@@ -3,6 +3,8 @@
 #ifndef CLUSTER_WATCH_H
 #define CLUSTER_WATCH_H
 
+#include "test/cluster/record/trace.h"
+
 #include <raft.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +25,7 @@ struct watch {
 	unsigned members;
 	bool restored;
 	bool started;
+	blix_span election; /* this node stands for one */
 };
 
 /* After raft_start(): what was on disk is not counted as committed or applied by this process. */

@@ -95,6 +95,43 @@ int record_rpc_method(const char *name)
 	return i;
 }
 
+const char *record_rpc_method_name(int method)
+{
+	return method < METHODS ? methods[method] : NULL;
+}
+
+const char *record_rpc_code_name(grpc_status_code code)
+{
+	static const char *const names[] = {"OK",
+					    "CANCELLED",
+					    "UNKNOWN",
+					    "INVALID_ARGUMENT",
+					    "DEADLINE_EXCEEDED",
+					    "NOT_FOUND",
+					    "ALREADY_EXISTS",
+					    "PERMISSION_DENIED",
+					    "RESOURCE_EXHAUSTED",
+					    "FAILED_PRECONDITION",
+					    "ABORTED",
+					    "OUT_OF_RANGE",
+					    "UNIMPLEMENTED",
+					    "INTERNAL",
+					    "UNAVAILABLE",
+					    "DATA_LOSS",
+					    "UNAUTHENTICATED"};
+
+	return (unsigned)code < sizeof(names) / sizeof(names[0]) ? names[code] : "UNKNOWN";
+}
+
+bool record_rpc_is_failure(grpc_status_code code)
+{
+	for (int i = 0; i < FAILING_CODES; i++) {
+		if (failures[i].code == code)
+			return true;
+	}
+	return false;
+}
+
 static void record_failure(struct side *side, int method, grpc_status_code code)
 {
 	for (int i = 0; i < FAILING_CODES; i++) {

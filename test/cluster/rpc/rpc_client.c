@@ -4,6 +4,7 @@
 #include "test/cluster/limits.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_rpc.h"
+#include "test/cluster/record/trace.h"
 
 #include <errno.h>
 #include <grpc/byte_buffer.h>
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATUS_TEXT_MAX = 200 };
+enum { STATUS_TEXT_MAX = 200, HEADERS_MAX = 4 };
 
 struct rpc_channel {
 	struct rpc_queue *queue;
@@ -38,6 +39,10 @@ struct call {
 	grpc_slice text;
 	int number; /* of the method, for the record */
 	uint64_t started_ns;
+	blix_span span;
+	blix_span caller; /* what was current when it began */
+	grpc_metadata headers[HEADERS_MAX];
+	size_t n_headers;
 	void (*done)(void *arg, const struct rpc_result *result);
 	void *arg;
 };
@@ -112,6 +117,10 @@ static void free_call(struct call *call)
 	grpc_metadata_array_destroy(&call->initial);
 	grpc_metadata_array_destroy(&call->trailing);
 	grpc_slice_unref(call->text);
+	for (size_t i = 0; i < call->n_headers; i++) {
+		grpc_slice_unref(call->headers[i].key);
+		grpc_slice_unref(call->headers[i].value);
+	}
 	free(call);
 }
 
@@ -145,18 +154,37 @@ static void on_ended(struct rpc_op *op)
 	snprintf(text, sizeof(text), "%.*s", (int)GRPC_SLICE_LENGTH(call->text),
 		 (const char *)GRPC_SLICE_START_PTR(call->text));
 	/* The one place where the end of a call of this node is seen. */
+	blix_token token = trace_enter(call->span); /* for the exemplar */
 	record_rpc_called(call->number, result.code, record_now_ns() - call->started_ns);
+	trace_leave(token);
+	trace_called_end(call->span, result.code, text);
 	leave(call);
+	token = trace_enter(call->caller);
 	call->done(call->arg, &result);
+	trace_leave(token);
 	if (reply)
 		protobuf_c_message_free_unpacked(reply, NULL);
 	free_call(call);
 }
 
+/* blix_setter */
+static void add_header(void *arg, const char *name, const char *value)
+{
+	struct call *call = arg;
+
+	if (call->n_headers == HEADERS_MAX)
+		return;
+	call->headers[call->n_headers++] =
+		(grpc_metadata){.key = grpc_slice_from_copied_string(name),
+				.value = grpc_slice_from_copied_string(value)};
+}
+
 static bool start(struct call *call, grpc_byte_buffer *request)
 {
 	const grpc_op ops[] = {
-		{.op = GRPC_OP_SEND_INITIAL_METADATA},
+		{.op = GRPC_OP_SEND_INITIAL_METADATA,
+		 .data.send_initial_metadata = {.count = call->n_headers,
+						.metadata = call->headers}},
 		{.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = request},
 		{.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
 		{.op = GRPC_OP_RECV_INITIAL_METADATA,
@@ -191,6 +219,8 @@ static struct call *new_call(struct rpc_channel *channel, const char *method, un
 	call->text = grpc_empty_slice();
 	call->number = record_rpc_method(method);
 	call->started_ns = record_now_ns();
+	call->caller = trace_here();
+	call->span = trace_called_begin(call->number, add_header, call);
 	grpc_metadata_array_init(&call->initial);
 	grpc_metadata_array_init(&call->trailing);
 	call->channel = channel;
@@ -222,6 +252,7 @@ int rpc_channel_call(struct rpc_channel *channel, const char *method,
 	grpc_byte_buffer_destroy(bytes);
 	if (started)
 		return 0;
+	trace_called_end(call->span, GRPC_STATUS_INTERNAL, "the call cannot be started");
 	free_call(call);
 	return -ENOMEM;
 }

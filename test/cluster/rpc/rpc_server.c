@@ -9,6 +9,7 @@
 #include "test/cluster/log.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_rpc.h"
+#include "test/cluster/record/trace.h"
 
 #include <errno.h>
 #include <grpc/byte_buffer.h>
@@ -20,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLES_MAX = 8, METHOD_NAME_MAX = 64, CALLS_WAITED_FOR = 32 };
+enum { TABLES_MAX = 8, METHOD_NAME_MAX = 64, CALLS_WAITED_FOR = 32, HEADER_MAX_BYTES = 8192 };
 
 static const char service[] = "/blixard.Cluster/";
 
@@ -64,6 +65,7 @@ struct rpc_call {
 	int cancelled;
 	int number; /* of the method, for the record */
 	struct rpc_fault fault;
+	blix_span span;
 	uint64_t started_ns;
 	bool receiving;
 	bool gone;     /* the client, before it was answered */
@@ -141,10 +143,14 @@ static bool start(struct rpc_call *call, const grpc_op *ops, size_t n, struct rp
 /* ---- answering ------------------------------------------------------------------------------- */
 
 /* The one place where the end of a served call is seen. */
-static void record(struct rpc_call *call, grpc_status_code code)
+static void record(struct rpc_call *call, grpc_status_code code, const char *text)
 {
+	blix_token token = trace_enter(call->span); /* for the exemplar */
+
 	call->recorded = true;
 	record_rpc_served(call->number, code, record_now_ns() - call->started_ns);
+	trace_leave(token);
+	trace_served_end(call->span, code, text);
 }
 
 static void send_status(struct rpc_call *call, grpc_status_code code, const char *text,
@@ -160,7 +166,7 @@ static void send_status(struct rpc_call *call, grpc_status_code code, const char
 	ops[n++] = (grpc_op){
 		.op = GRPC_OP_SEND_STATUS_FROM_SERVER,
 		.data.send_status_from_server = {.status = code, .status_details = &details}};
-	record(call, code);
+	record(call, code, text);
 	(void)start(call, ops, n, &call->answered);
 	grpc_slice_unref(details);
 }
@@ -218,7 +224,7 @@ static void on_closed(struct rpc_op *op)
 	call->under_way--;
 	call->gone = call->cancelled && !call->recorded;
 	if (call->gone && !call->receiving)
-		record(call, why_gone(call));
+		record(call, why_gone(call), "the client has gone");
 	release(call);
 }
 
@@ -240,7 +246,9 @@ static void handle(struct rpc_call *call, const uint8_t *bytes, size_t len)
 		return;
 	}
 	const struct rpc_method *method = call->method;
+	blix_token token = trace_enter(call->span);
 	method->handle(call->arg, call, request);
+	trace_leave(token);
 	protobuf_c_message_free_unpacked(request, NULL);
 }
 
@@ -312,12 +320,12 @@ static void on_received(struct rpc_op *op)
 	if (call->recorded)
 		release(call);
 	else if (!op->ok) { /* gRPC has refused it, and told the client */
-		record(call, GRPC_STATUS_RESOURCE_EXHAUSTED);
+		record(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "gRPC has refused the request");
 		release(call);
 	} else if (call->message)
 		take_request(call);
 	else if (call->gone) {
-		record(call, why_gone(call));
+		record(call, why_gone(call), "the client has gone");
 		release(call);
 	} else if (!grpc_call_failed_before_recv_message(call->grpc)) {
 		call->held = true;
@@ -359,6 +367,29 @@ static void name_of(const struct rpc_call *call, char ret_name[METHOD_NAME_MAX])
 	ret_name[len - head] = '\0';
 }
 
+/* blix_getter: all headers of this name in one, joined with commas, cut at what there is room for.
+ * Loop thread only, hence the static. */
+static const char *header_of(void *arg, const char *name)
+{
+	static char text[HEADER_MAX_BYTES + 1];
+	const struct rpc_call *call = arg;
+	size_t used = 0, found = 0;
+
+	for (size_t i = 0; i < call->metadata.count; i++) {
+		const grpc_metadata *header = &call->metadata.metadata[i];
+		size_t len = GRPC_SLICE_LENGTH(header->value);
+
+		if (grpc_slice_str_cmp(header->key, name) || used + len + 1 > HEADER_MAX_BYTES)
+			continue;
+		if (found++)
+			text[used++] = ',';
+		memcpy(text + used, GRPC_SLICE_START_PTR(header->value), len);
+		used += len;
+	}
+	text[used] = '\0';
+	return found ? text : NULL;
+}
+
 static void begin(struct rpc_call *call)
 {
 	const grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
@@ -371,6 +402,7 @@ static void begin(struct rpc_call *call)
 	record_rpc_begun();
 	name_of(call, name);
 	call->number = record_rpc_method(name);
+	call->span = trace_served_begin(call->number, header_of, call);
 	(void)start(call, &close, 1, &call->closed);
 	call->held = true;
 	if (call->server->stopping) {

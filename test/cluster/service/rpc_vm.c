@@ -3,6 +3,7 @@
 
 #include "proto/blixard_cluster.pb-c.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/trace.h"
 #include "test/cluster/vm/vm_propose.h"
 
 #include <errno.h>
@@ -359,6 +360,7 @@ static void on_create_scheduled(void *arg, struct rpc_call *call, const Protobuf
 struct migration {
 	struct rpc_call *call;
 	uint64_t node_id;
+	blix_span span;
 };
 
 static void on_migrated(void *arg, uint64_t sequence, enum verdict verdict, int result)
@@ -367,6 +369,11 @@ static void on_migrated(void *arg, uint64_t sequence, enum verdict verdict, int 
 	Blixard__MigrateVmReply reply = BLIXARD__MIGRATE_VM_REPLY__INIT;
 
 	free(arg);
+	if (verdict != VERDICT_OK)
+		trace_fail(m.span, verdict_name(verdict), verdict_text(verdict));
+	else if (result)
+		trace_fail(m.span, strerrorname_np(-result), "it has not been moved");
+	trace_end(m.span);
 	if (verdict == VERDICT_OK && result == -EDQUOT) {
 		rpc_fail(m.call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no room there any more");
 	} else if (verdict == VERDICT_OK && result == -ESTALE) {
@@ -420,12 +427,18 @@ static void on_migrate(void *arg, struct rpc_call *call, const ProtobufCMessage 
 		rpc_fail(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "no memory");
 		return;
 	}
-	*m = (struct migration){.call = call, .node_id = answer.node_id};
+	*m = (struct migration){.call = call,
+				.node_id = answer.node_id,
+				.span = trace_begin_within(TRACE_VM_MIGRATE)};
+	trace_str(m->span, TRACE_VM_NAME, vm->name);
+	trace_u64(m->span, TRACE_VM_TARGET, answer.node_id);
+	blix_token token = trace_enter(m->span);
 	vm_propose_and_tell(rpc->proposals, COMMAND_VM_PLACE, vm->name,
 			    &(union vm_value){.placing = {.number = vm->number,
 							  .placement = vm->placement,
 							  .node_id = answer.node_id}},
 			    on_migrated, m);
+	trace_leave(token);
 }
 
 static void on_summary(void *arg, struct rpc_call *call, const ProtobufCMessage *message)

@@ -4,6 +4,7 @@
 #define CLUSTER_COMMAND_H
 
 #include "test/cluster/limits.h"
+#include "test/cluster/record/trace_context.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@ struct command {
 	size_t key_len;
 	const uint8_t *value;
 	size_t value_len;
+	struct trace_context context; /* of the proposal: what applying it belongs to */
 };
 
 /* Bytes written; 0: does not fit. */
@@ -35,5 +37,14 @@ size_t command_encode(const struct command *command, uint8_t *out, size_t len);
 
 /* 0; -EPROTO. Key and value are borrowed from the bytes. */
 int command_decode(const void *bytes, size_t len, struct command *ret_command);
+
+/* A context as bytes, TRACE_CONTEXT_BYTES of them. */
+struct writer;
+struct reader;
+void put_trace_context(struct writer *w, const struct trace_context *context);
+void get_trace_context(struct reader *r, struct trace_context *ret_context);
+
+/* As metrics and spans spell it. */
+const char *command_name(enum command_op op);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "test/cluster/storage/bytes.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/trace.h"
 
 #include <errno.h>
 
@@ -25,6 +26,20 @@ static int apply(struct fsm *fsm, const struct command *command)
 	}
 }
 
+/* What was in the log when this process began was applied by an earlier one, which has told so. */
+static blix_span begin_apply(const struct fsm *fsm, const struct command *command)
+{
+	uint64_t index = fsm->of ? fsm->of->last_applied + 1 : 0;
+
+	if (!index || index <= fsm->loaded_index)
+		return (blix_span){.place = 0};
+	blix_span span = trace_begin_at(TRACE_RAFT_APPLY, &command->context);
+	trace_str(span, TRACE_PROPOSAL_TYPE, command_name(command->op));
+	trace_u64(span, TRACE_INDEX, index);
+	trace_u64(span, TRACE_TERM, fsm->of->current_term);
+	return span;
+}
+
 static int fsm_apply(struct raft_fsm *raft, const struct raft_buffer *buf, void **result)
 {
 	struct fsm *fsm = raft->data;
@@ -35,7 +50,13 @@ static int fsm_apply(struct raft_fsm *raft, const struct raft_buffer *buf, void 
 	*result = NULL;
 	if (command_decode(buf->base, buf->len, &command))
 		return 0;
+	blix_span span = begin_apply(fsm, &command);
+	blix_token token = trace_enter(span);
 	err = apply(fsm, &command);
+	trace_leave(token);
+	if (err)
+		trace_str(span, TRACE_RESULT, strerrorname_np(-err));
+	trace_end(span);
 	/* Memory is what nodes do not have alike: this one must stop. */
 	if (err == -ENOMEM)
 		return RAFT_NOMEM;
@@ -130,20 +151,30 @@ void fsm_done(struct fsm *fsm)
 	fsm->vms = vms_free(fsm->vms);
 }
 
+static void end_read(blix_span span, uint64_t start_ns)
+{
+	record_storage_read(TABLE_VM_STATES, record_now_ns() - start_ns);
+	if (blix_span_is_recorded(span))
+		trace_storage(span, "get", "vm_states");
+	trace_end(span);
+}
+
 const struct row *fsm_read(const struct fsm *fsm, const char *key, size_t key_len)
 {
 	uint64_t start = record_now_ns();
+	blix_span span = trace_begin_within(TRACE_STORAGE_READ);
 	const struct row *row = table_get(fsm->table, key, key_len);
 
-	record_storage_read(TABLE_VM_STATES, record_now_ns() - start);
+	end_read(span, start);
 	return row;
 }
 
 const struct vm *fsm_read_vm(const struct fsm *fsm, const char *name, size_t len)
 {
 	uint64_t start = record_now_ns();
+	blix_span span = trace_begin_within(TRACE_STORAGE_READ);
 	const struct vm *vm = vms_get(fsm->vms, name, len);
 
-	record_storage_read(TABLE_VM_STATES, record_now_ns() - start);
+	end_read(span, start);
 	return vm;
 }

@@ -22,6 +22,9 @@ struct fsm {
 	struct table *table;
 	struct vms *vms;
 	struct fsm_events events;
+	/* Set before raft_start(): entries up to that index are those of an earlier life. */
+	const struct raft *of;
+	uint64_t loaded_index;
 };
 
 /* 0 or -ENOMEM. */

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 
 enum {
-	SNAPSHOT_VERSION = 1,
+	SNAPSHOT_UNTRACED = 1, /* before VMs had a trace context */
+	SNAPSHOT_VERSION = 2,
 	HEAD_BYTES = 4 + 2 + 8 + 4 + 4,
 	REQUEST_BYTES = 20 + 1 + 1 + 8,
-	VM_BYTES = 1 + 8 + REQUEST_BYTES + 1 + 8 + 8 + 8 + 1 + 4, /* and the name */
+	VM_BYTES = 1 + 8 + REQUEST_BYTES + 1 + 8 + 8 + 8 + 1 + 4 +
+		   TRACE_CONTEXT_BYTES, /* and the name */
 	NODE_BYTES = 8 + 8 + 20,
 };
 
@@ -129,7 +131,8 @@ static int apply_create(struct vms *vms, const struct command *command,
 	*vm = (struct vm){.number = ++vms->last_number,
 			  .request = *request,
 			  .desired = VM_WANT_RUNNING,
-			  .status = VM_CREATING};
+			  .status = VM_CREATING,
+			  .context = command->context};
 	memcpy(vm->name, command->key, command->key_len);
 	return 0;
 }
@@ -213,11 +216,15 @@ int vms_apply(struct vms *vms, const struct command *command)
 	struct vm *vm = find(vms, command->key, command->key_len);
 	if (!vm)
 		return -ENOENT;
-	if (command->op == COMMAND_VM_ORDER)
-		return apply_order(vms, vm, &value.order);
-	if (command->op == COMMAND_VM_PLACE)
-		return apply_place(vms, vm, &value.placing);
-	return apply_report(vms, vm, &value.report);
+	if (command->op == COMMAND_VM_REPORT)
+		return apply_report(vms, vm, &value.report);
+	struct trace_context before = vm->context;
+	vm->context = command->context; /* first: the VM may be gone afterwards */
+	err = command->op == COMMAND_VM_ORDER ? apply_order(vms, vm, &value.order)
+					      : apply_place(vms, vm, &value.placing);
+	if (err)
+		vm->context = before;
+	return err;
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */
@@ -243,6 +250,7 @@ static void put_vm(struct writer *w, const struct vm *vm)
 	put_u64(w, vm->placement);
 	put_u8(w, (uint8_t)vm->status);
 	put_u32(w, vm->restarts);
+	put_trace_context(w, &vm->context);
 }
 
 void vms_encode(const struct vms *vms, uint8_t *out, size_t len)
@@ -263,7 +271,7 @@ void vms_encode(const struct vms *vms, uint8_t *out, size_t len)
 	}
 }
 
-static bool get_vm(struct reader *r, struct vms *vms)
+static bool get_vm(struct reader *r, struct vms *vms, uint16_t version)
 {
 	struct vm *vm = &vms->all[vms->n];
 	size_t name_len = get_u8(r);
@@ -280,6 +288,8 @@ static bool get_vm(struct reader *r, struct vms *vms)
 	vm->placement = get_u64(r);
 	vm->status = (enum vm_status)get_u8(r);
 	vm->restarts = get_u32(r);
+	if (version != SNAPSHOT_UNTRACED)
+		get_trace_context(r, &vm->context);
 	vms->n++;
 	return !r->failed && vm->number && vm->number <= vms->last_number &&
 	       vm->placement <= vms->last_number && !vm->placement == !vm->node_id &&
@@ -289,14 +299,17 @@ static bool get_vm(struct reader *r, struct vms *vms)
 
 static bool get_all(struct reader *r, struct vms *vms)
 {
-	if (get_u32(r) != vms_magic || get_u16(r) != SNAPSHOT_VERSION)
+	uint32_t magic = get_u32(r);
+	uint16_t version = get_u16(r);
+
+	if (magic != vms_magic || (version != SNAPSHOT_UNTRACED && version != SNAPSHOT_VERSION))
 		return false;
 	vms->last_number = get_u64(r);
 	uint32_t n = get_u32(r), n_nodes = get_u32(r);
 	if (n > VMS_MAX || n_nodes > MEMBERS_MAX)
 		return false;
 	for (uint32_t i = 0; i < n; i++) {
-		if (!get_vm(r, vms))
+		if (!get_vm(r, vms, version))
 			return false;
 	}
 	for (uint32_t i = 0; i < n_nodes && !r->failed; i++) {

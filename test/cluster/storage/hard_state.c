@@ -4,6 +4,7 @@
 #include "bytes.h"
 #include "disk.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/trace.h"
 #include "shm/format.h"
 
 #include <errno.h>
@@ -122,7 +123,15 @@ int hard_state_save(struct hard_state *state, uint64_t term, uint64_t vote)
 	next.sequence++;
 	next.term = term;
 	next.vote = vote;
+	blix_span span = trace_begin(TRACE_STORAGE_SAVE_HARD_STATE);
+	trace_storage(span, "save", "raft_hard_state");
+	trace_u64(span, TRACE_TERM, term);
+	blix_token token = trace_enter(span);
 	int err = write_slot(&next);
+	trace_leave(token);
+	if (err)
+		trace_fail(span, strerrorname_np(-err), "the hard state cannot be written");
+	trace_end(span);
 	if (err)
 		return err;
 	*state = next;

@@ -7,6 +7,7 @@
 #include "test/cluster/limits.h"
 #include "test/cluster/log.h"
 #include "test/cluster/record/record.h"
+#include "test/cluster/record/trace.h"
 #include "snapshot_file.h"
 
 #include <errno.h>
@@ -35,6 +36,8 @@ struct job {
 	struct raft_io_append *append;
 	struct raft_io_snapshot_put *put;
 	struct raft_io_snapshot_get *get;
+	blix_span caller; /* what was current when it was ordered */
+	blix_span span;	  /* of this thread's work; of a snapshot to be written: all of it */
 };
 
 struct queue {
@@ -173,19 +176,67 @@ static int truncate_job(struct storage *storage, const struct job *job)
 	return err;
 }
 
+static size_t entry_bytes(const struct job *job)
+{
+	size_t bytes = 0;
+
+	for (unsigned i = 0; i < job->n; i++)
+		bytes += job->entries[i].buf.len;
+	return bytes;
+}
+
+static void begin_append(struct job *job)
+{
+	job->span = trace_begin_under(TRACE_STORAGE_APPEND, job->caller);
+	if (!blix_span_is_recorded(job->span))
+		return;
+	trace_storage(job->span, "append", "raft_log");
+	trace_u64(job->span, TRACE_BATCH_SIZE, job->n);
+	trace_u64(job->span, TRACE_BYTES, entry_bytes(job));
+}
+
+/* They all end with the sync that they share. */
+static void end_appends(struct job *first, const struct job *after, uint64_t fsync_ns, int err)
+{
+	for (struct job *job = first; job != after; job = job->next) {
+		trace_u64(job->span, TRACE_FSYNC_NS, fsync_ns);
+		if (err)
+			trace_fail(job->span, strerrorname_np(-err), "the log cannot be written");
+		trace_end(job->span);
+	}
+}
+
+/* While it waits for the disk, the thread belongs to the first of them that is traced. */
+static int sync_for(struct storage *storage, struct job *first, const struct job *after)
+{
+	struct job *job = first;
+
+	while (job->next != after && !trace_is_set(job->span))
+		job = job->next;
+	blix_token token = trace_enter(job->span);
+	int err = log_store_sync(storage->log);
+	trace_leave(token);
+	return err;
+}
+
 /* Run the appends at the head of the list as one write to the medium. Returns the job after them;
  * *ret_err is set when they did not become durable. */
 static struct job *run_appends(struct storage *storage, struct job *first, int *ret_err)
 {
-	uint64_t start = record_now_ns();
+	uint64_t start = record_now_ns(), synced = 0;
 	struct job *job;
 	int err = 0;
 
-	for (job = first; job && job->kind == JOB_APPEND && !err; job = job->next)
+	for (job = first; job && job->kind == JOB_APPEND && !err; job = job->next) {
+		begin_append(job);
 		err = append_job(storage, job);
+	}
 	struct job *after = job;
-	if (!err)
-		err = log_store_sync(storage->log);
+	if (!err) {
+		synced = record_now_ns();
+		err = sync_for(storage, first, after);
+	}
+	end_appends(first, after, synced ? record_now_ns() - synced : 0, err);
 	if (!err) {
 		uint64_t took = record_now_ns() - start;
 		for (job = first; job != after; job = job->next)
@@ -200,17 +251,19 @@ static struct job *run_other(struct storage *storage, struct job *job, int *ret_
 {
 	int err;
 
-	switch (job->kind) {
-	case JOB_TRUNCATE:
+	if (job->kind == JOB_TRUNCATE) {
 		*ret_err = truncate_job(storage, job);
 		return job->next;
-	case JOB_PUT:
-		err = put_job(storage, job);
-		break;
-	default:
-		err = get_job(storage, job);
-		break;
 	}
+	blix_span span = trace_begin_under(TRACE_STORAGE_SNAPSHOT,
+					   trace_is_set(job->span) ? job->span : job->caller);
+	trace_storage(span, job->kind == JOB_PUT ? "write" : "read", "raft_snapshot");
+	blix_token token = trace_enter(span);
+	err = job->kind == JOB_PUT ? put_job(storage, job) : get_job(storage, job);
+	trace_leave(token);
+	if (err)
+		trace_fail(span, strerrorname_np(-err), "the snapshot");
+	trace_end(span);
 	if (err == -EIO)
 		*ret_err = err;
 	if (err) {
@@ -284,6 +337,13 @@ static void *storage_main(void *arg)
 
 static void deliver(struct job *job)
 {
+	blix_token token = trace_enter(job->caller);
+
+	if (job->kind == JOB_PUT) {
+		if (job->status)
+			trace_fail(job->span, NULL, raft_strerror(job->status));
+		trace_end(job->span);
+	}
 	switch (job->kind) {
 	case JOB_APPEND:
 		job->append->cb(job->append, job->status);
@@ -297,6 +357,7 @@ static void deliver(struct job *job)
 	case JOB_TRUNCATE:
 		break;
 	}
+	trace_leave(token);
 	free(job);
 }
 
@@ -340,6 +401,12 @@ static int push(struct storage *storage, const struct job *template, size_t limi
 	if (!job)
 		return -ENOMEM;
 	*job = *template;
+	job->caller = trace_here();
+	if (job->kind == JOB_PUT) {
+		job->span = trace_begin(TRACE_RAFT_SNAPSHOT);
+		trace_u64(job->span, TRACE_INDEX, job->snapshot->index);
+		trace_u64(job->span, TRACE_TERM, job->snapshot->term);
+	}
 	pthread_mutex_lock(&storage->lock);
 	bool ok = storage->n_waiting < limit && !storage->stopping;
 	if (ok) {
@@ -348,8 +415,11 @@ static int push(struct storage *storage, const struct job *template, size_t limi
 		pthread_cond_signal(&storage->wake);
 	}
 	pthread_mutex_unlock(&storage->lock);
-	if (!ok)
+	if (!ok) {
+		if (job->kind == JOB_PUT)
+			trace_end(job->span);
 		free(job);
+	}
 	return ok ? 0 : -EAGAIN;
 }
 

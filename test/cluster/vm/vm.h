@@ -6,6 +6,7 @@
 #define CLUSTER_VM_H
 
 #include "test/cluster/limits.h"
+#include "test/cluster/record/trace_context.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,6 +61,7 @@ struct vm {
 	uint64_t placement; /* number of the placement: no two ever have the same */
 	enum vm_status status;
 	uint32_t restarts;
+	struct trace_context context; /* of the last command that wanted something of it */
 };
 
 struct vm_node {

@@ -2,6 +2,7 @@
 #include "vm_local.h"
 
 #include "test/cluster/log.h"
+#include "test/cluster/record/note.h"
 #include "test/cluster/record/record.h"
 #include "test/cluster/record/record_vm.h"
 #include "vm_child.h"
@@ -79,6 +80,52 @@ bool vm_local_is_unhealthy(const struct vm_local *local, const struct vm *vm)
 
 /* ---- changes --------------------------------------------------------------------------------- */
 
+/* ---- traces: an operation is part of the trace of whoever wanted it --------------------------- */
+
+static void begin_operation(struct vm_local *local, enum trace_name name)
+{
+	blix_span span = trace_begin_at(name, &local->context);
+
+	/* A recovery that nobody's trace is about has one of its own. */
+	if (!trace_is_set(span) && name == TRACE_VM_RECOVER)
+		span = trace_begin_root(name);
+	local->span = span;
+	if (!blix_span_is_recorded(span))
+		return;
+	trace_str(span, TRACE_VM_NAME, local->name);
+	trace_str(span, TRACE_VM_BACKEND, "process");
+}
+
+static void end_operation(struct vm_local *local, const char *failure, const char *text)
+{
+	trace_str(local->span, TRACE_RESULT, failure ? "failed" : "ok");
+	if (failure)
+		trace_fail(local->span, failure, text);
+	trace_end(local->span); /* its ids are still good: for what follows from it */
+}
+
+static void end_check(struct vm_local *local, bool passed)
+{
+	blix_token token = trace_enter(local->check);
+
+	record_vm_checked(passed);
+	trace_leave(token);
+	trace_str(local->check, TRACE_RESULT, passed ? "healthy" : "unresponsive");
+	if (!passed)
+		trace_fail(local->check, "timeout", "no answer in time");
+	trace_end(local->check);
+}
+
+/* Nobody is left to answer. */
+static void give_up_check(struct vm_local *local)
+{
+	if (!local->ping_is_out)
+		return;
+	local->ping_is_out = false;
+	trace_str(local->check, TRACE_RESULT, "ended");
+	trace_end(local->check);
+}
+
 static void set_status(struct vm_local *local, enum vm_status status)
 {
 	if (local->status == status)
@@ -86,6 +133,9 @@ static void set_status(struct vm_local *local, enum vm_status status)
 	local->status = status;
 	local->reported_ns = 0;
 	record_vm_status_changed();
+	blix_token token = trace_enter(local->span);
+	note_vm_status(local->name, vm_status_name(status));
+	trace_leave(token);
 }
 
 static void set_phase(struct vm_local *local, enum vm_phase phase, uint64_t now_ns)
@@ -123,6 +173,7 @@ static void kill_once(struct vm_local *local)
 /* It is down though it should be up. */
 static void went_down(struct vm_local *local, uint64_t now_ns)
 {
+	give_up_check(local);
 	set_phase(local, PHASE_IDLE, now_ns);
 	set_status(local, VM_FAILED);
 	local->recovering = true;
@@ -139,16 +190,19 @@ static void went_down(struct vm_local *local, uint64_t now_ns)
 
 static void on_ready(struct vm_local *local, uint64_t now_ns)
 {
+	blix_token token = trace_enter(local->span); /* for the exemplar */
 	if (local->recovering)
 		log_line(LOG_INFO, "vm %s: recovered", local->name);
 	else
 		record_vm_took(VM_OP_START, now_ns - local->phase_began_ns);
+	trace_leave(token);
 	local->recovering = false;
 	local->ping_is_out = false;
 	local->ping_sent_ns = now_ns;
 	local->pings_failed = 0;
 	set_phase(local, PHASE_UP, now_ns);
 	set_status(local, VM_RUNNING);
+	end_operation(local, NULL, NULL);
 }
 
 static void on_packet(struct vm_local *local, uint64_t sequence, uint64_t now_ns)
@@ -156,7 +210,7 @@ static void on_packet(struct vm_local *local, uint64_t sequence, uint64_t now_ns
 	if (local->phase == PHASE_BOOTING && sequence == VM_CHILD_READY) {
 		on_ready(local, now_ns);
 	} else if (local->phase == PHASE_UP && local->ping_is_out && sequence == local->ping) {
-		record_vm_checked(true);
+		end_check(local, true);
 		local->ping_is_out = false;
 		local->pings_failed = 0;
 	}
@@ -203,6 +257,7 @@ static int start_process(struct vm_local *local, const char *verb, struct event_
 static void create(struct vm_local *local, struct event_base *base, uint64_t now_ns)
 {
 	record_vm_begun(VM_OP_CREATE);
+	begin_operation(local, TRACE_VM_CREATE);
 	set_phase(local, PHASE_PREPARING, now_ns);
 	if (start_process(local, VM_CHILD_PREPARE, base))
 		vm_local_ended(local, 1 << 8, now_ns);
@@ -216,6 +271,7 @@ static void boot(struct vm_local *local, struct event_base *base, uint64_t now_n
 	} else {
 		record_vm_begun(VM_OP_START);
 	}
+	begin_operation(local, local->recovering ? TRACE_VM_RECOVER : TRACE_VM_START);
 	set_phase(local, PHASE_BOOTING, now_ns);
 	set_status(local, VM_STARTING);
 	if (start_process(local, VM_CHILD_RUN, base))
@@ -225,6 +281,7 @@ static void boot(struct vm_local *local, struct event_base *base, uint64_t now_n
 static void erase(struct vm_local *local, struct event_base *base, uint64_t now_ns)
 {
 	record_vm_begun(VM_OP_DELETE);
+	begin_operation(local, TRACE_VM_DELETE);
 	set_phase(local, PHASE_ERASING, now_ns);
 	if (start_process(local, VM_CHILD_ERASE, base))
 		vm_local_ended(local, 1 << 8, now_ns);
@@ -232,6 +289,7 @@ static void erase(struct vm_local *local, struct event_base *base, uint64_t now_
 
 static void end(struct vm_local *local, uint64_t now_ns)
 {
+	give_up_check(local);
 	set_phase(local, PHASE_ENDING, now_ns);
 	set_status(local, VM_STOPPING);
 	vm_process_signal(&local->process, SIGTERM);
@@ -272,7 +330,7 @@ static void check_health(struct vm_local *local, uint64_t now_ns)
 	if (local->ping_is_out && now_ns - local->ping_sent_ns >= VM_PING_TIMEOUT_MS * ns_a_ms) {
 		local->ping_is_out = false;
 		local->pings_failed++;
-		record_vm_checked(false);
+		end_check(local, false);
 	}
 	if (local->pings_failed >= VM_PINGS_FAILED_MAX && !local->killed) {
 		log_line(LOG_WARN, "vm %s: does not answer, killing it", local->name);
@@ -283,6 +341,10 @@ static void check_health(struct vm_local *local, uint64_t now_ns)
 	local->ping_sent_ns = now_ns;
 	/* A full channel counts like no answer; one hung up will be seen as a crash. */
 	local->ping_is_out = vm_process_ping(&local->process, ++local->ping) != -EPIPE;
+	if (!local->ping_is_out)
+		return;
+	local->check = trace_begin_root(TRACE_VM_HEALTH_CHECK);
+	trace_str(local->check, TRACE_VM_NAME, local->name);
 }
 
 static void step_up(struct vm_local *local, const struct vm *vm, uint64_t now_ns)
@@ -293,6 +355,8 @@ static void step_up(struct vm_local *local, const struct vm *vm, uint64_t now_ns
 		end(local, now_ns);
 	} else if (vm->desired == VM_WANT_STOPPED) {
 		record_vm_begun(VM_OP_STOP);
+		begin_operation(local, TRACE_VM_STOP);
+		local->stopping = true;
 		end(local, now_ns);
 	} else {
 		local->orders = vm->orders;
@@ -314,6 +378,8 @@ static void step_ending(struct vm_local *local, const struct vm *vm, uint64_t no
 void vm_local_step(struct vm_local *local, const struct vm *vm, struct event_base *base,
 		   uint64_t now_ns)
 {
+	if (vm)
+		local->context = vm->context;
 	switch (local->phase) {
 	case PHASE_IDLE:
 		step_idle(local, vm, base, now_ns);
@@ -346,12 +412,16 @@ static void prepared(struct vm_local *local, bool good, uint64_t now_ns)
 
 	set_phase(local, PHASE_IDLE, now_ns);
 	if (good) {
+		blix_token token = trace_enter(local->span); /* for the exemplar */
 		record_vm_took(VM_OP_CREATE, took);
+		trace_leave(token);
+		end_operation(local, NULL, NULL);
 		local->created = true;
 		local->failures = 0;
 		return;
 	}
 	record_vm_failed(VM_OP_CREATE);
+	end_operation(local, "create_failed", "its disk could not be made");
 	set_status(local, VM_FAILED);
 	try_later(local, now_ns);
 }
@@ -362,6 +432,7 @@ static void did_not_boot(struct vm_local *local, uint64_t now_ns)
 		record_vm_recovery_failed();
 	else
 		record_vm_failed(VM_OP_START);
+	end_operation(local, "boot_failed", "it did not come up");
 	went_down(local, now_ns);
 }
 
@@ -377,10 +448,12 @@ static void crashed(struct vm_local *local, int status, uint64_t now_ns)
 static void erased(struct vm_local *local, bool good, uint64_t now_ns)
 {
 	if (good) {
+		end_operation(local, NULL, NULL);
 		set_phase(local, PHASE_GONE, now_ns);
 		return;
 	}
 	record_vm_failed(VM_OP_DELETE);
+	end_operation(local, "delete_failed", "its disk could not be removed");
 	set_phase(local, PHASE_IDLE, now_ns);
 	try_later(local, now_ns);
 }
@@ -403,6 +476,9 @@ void vm_local_ended(struct vm_local *local, int status, uint64_t now_ns)
 	case PHASE_ENDING:
 		set_phase(local, PHASE_IDLE, now_ns);
 		set_status(local, VM_STOPPED);
+		if (local->stopping)
+			end_operation(local, NULL, NULL);
+		local->stopping = false;
 		break;
 	case PHASE_ERASING:
 		erased(local, good, now_ns);

@@ -2,6 +2,7 @@
 #ifndef CLUSTER_VM_LOCAL_H
 #define CLUSTER_VM_LOCAL_H
 
+#include "test/cluster/record/trace.h"
 #include "vm_process.h"
 
 #include <event2/event.h>
@@ -33,6 +34,7 @@ struct vm_local {
 	bool created;
 	bool recovering; /* it went down without being told to */
 	bool gave_up;
+	bool stopping;	   /* on order: `span` is about that */
 	uint64_t orders;   /* that were seen */
 	uint32_t failures; /* of starting or staying up, in a row */
 	uint64_t next_try_ns;
@@ -44,6 +46,10 @@ struct vm_local {
 
 	enum vm_status status;
 	uint32_t restarts;
+	struct trace_context context; /* of what was last wanted of it */
+	blix_span span;		      /* of the operation under way, or of the last one */
+	blix_span check;	      /* of the ping that is out */
+
 	uint64_t reported_ns; /* when the status was last proposed; 0: not since it has changed */
 };
 

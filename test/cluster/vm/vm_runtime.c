@@ -139,11 +139,13 @@ static void report(struct vm_runtime *runtime, struct vm_local *local, const str
 	if (!proposals_possible(runtime->setup.proposals))
 		return;
 	local->reported_ns = now_ns;
+	blix_token token = trace_enter(local->span); /* what is reported came of that */
 	vm_propose(runtime->setup.proposals, COMMAND_VM_REPORT, local->name,
 		   &(union vm_value){.report = {.placement = local->placement,
 						.status = local->status,
 						.restarts = local->restarts,
 						.gone = gone}});
+	trace_leave(token);
 }
 
 static void tell_counts(const struct vm_runtime *runtime)
