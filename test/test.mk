@@ -98,11 +98,15 @@ help:
 	@echo 'make test-long  test, asan, and torture for S seconds a program'
 	@echo 'make torture S=30   each torture program for S seconds'
 	@echo 'make bench      our figures beside the physical limit and peers'
+	@echo 'make bench-tracing  the reference cluster with every request traced, beside none'
 	@echo 'make lint docs clang deps install uninstall clean'
 
 # ---- bench ---------------------------------------------------------------------------------------
 # Ours and the peers in one run. A peer whose library is missing is left out and named.
 BENCH_C := $(patsubst test/bench/%.c,$(B)/bench/%,$(wildcard test/bench/bench_*.c))
+.PHONY: bench-tracing
+bench-tracing: all
+	$(Q)/usr/bin/python3 test/bench/cluster_tracing.py $(B)
 .PHONY: bench bench-programs
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-programs

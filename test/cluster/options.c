@@ -46,6 +46,8 @@ static const char usage_text[] =
 	"disk\n"
 	"                      (default: 12:4096:16384)\n"
 	"  --image-cache BYTES chunks of images to keep, 1 MiB to 64 GiB (default: 64 MiB)\n"
+	"  --failover MS       VMs of a node that is not heard of for that long get another one\n"
+	"                      (default: 15000)\n"
 	"  --snapshot-every N  applied entries between two snapshots (default: 4096)\n"
 	"  --log-level LEVEL   error, warn, info or debug (default: info)\n"
 	"  --inspect           print what the data directory holds, and exit\n"
@@ -180,6 +182,24 @@ static bool parse_capacity(const char *text, struct vm_resources *ret_capacity)
 	return !at;
 }
 
+/* Checked when all are there. */
+static enum options_verdict take_text(struct options *o, int option, const char *value)
+{
+	const struct {
+		int option;
+		const char **text;
+	} table[] = {{'b', &o->bind}, {'L', &o->listen}, {'j', &o->join},
+		     {'s', &o->shm},  {'d', &o->data},	 {'c', &o->cluster}};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (table[i].option == option) {
+			*table[i].text = value;
+			return OPTIONS_RUN;
+		}
+	}
+	return OPTIONS_WRONG; /* getopt has said what */
+}
+
 static enum options_verdict take(struct options *o, int option, const char *value)
 {
 	uint64_t number;
@@ -213,27 +233,14 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 			return wrong("--snapshot-every takes 16 to 1000000 entries", value);
 		o->snapshot_every = (uint32_t)number;
 		return OPTIONS_RUN;
+	case 'F':
+		if (!parse_number(value, FAILOVER_MIN_MS, FAILOVER_MAX_MS, &number))
+			return wrong("--failover takes 1000 to 3600000 ms", value);
+		o->failover_ms = (uint32_t)number;
+		return OPTIONS_RUN;
 	case 'l':
 		if (!parse_level(value, &o->log_level))
 			return wrong("--log-level takes error, warn, info or debug", value);
-		return OPTIONS_RUN;
-	case 'b':
-		o->bind = value;
-		return OPTIONS_RUN;
-	case 'L':
-		o->listen = value;
-		return OPTIONS_RUN;
-	case 'j':
-		o->join = value;
-		return OPTIONS_RUN;
-	case 's':
-		o->shm = value;
-		return OPTIONS_RUN;
-	case 'd':
-		o->data = value;
-		return OPTIONS_RUN;
-	case 'c':
-		o->cluster = value;
 		return OPTIONS_RUN;
 	case 'I':
 		o->inspect = true;
@@ -245,7 +252,7 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 		puts("blixard-node " BLIX_VERSION);
 		return OPTIONS_DONE;
 	default:
-		return OPTIONS_WRONG; /* getopt has said what */
+		return take_text(o, option, value);
 	}
 }
 
@@ -264,6 +271,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		{"capacity", required_argument, NULL, 'C'},
 		{"image-cache", required_argument, NULL, 'G'},
 		{"log-level", required_argument, NULL, 'l'},
+		{"failover", required_argument, NULL, 'F'},
 		{"inspect", no_argument, NULL, 'I'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
@@ -273,6 +281,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 	struct options o = {
 		.cluster = "default",
 		.snapshot_every = 4096,
+		.failover_ms = 15000,
 		.log_level = LOG_INFO,
 		.load_vms = 8,
 		.image_cache_bytes = 64 * mib,
