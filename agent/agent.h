@@ -18,4 +18,7 @@ int agent_check(const struct options *all);
  * exit status: 0 there is one and each took it, 1 not. */
 int agent_check_export(void);
 
+/* What this build has and lacks, one line. */
+const char *agent_features(void);
+
 #endif

@@ -2,6 +2,7 @@
  * serves it, and at each address by listening there for a moment. Changes nothing. */
 #include "agent/agent.h"
 #include "agent/check_private.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/serve/listen.h"
 #include "agent/serve/port_holder.h"
@@ -208,6 +209,24 @@ static void check_spool(struct check *c)
 		close(dir);
 }
 
+/* The probes are loaded, attached and let go again: whether they would work cannot be told from
+ * anything less. Without them the agent works all the same. */
+static void check_probes(struct check *c)
+{
+	const struct storage_options options = {.off = c->options->no_bpf, .quiet = true};
+	struct storage *storage = storage_new(&options);
+
+	for (int kind = 0; storage && kind < PROBE_KINDS; kind++) {
+		const struct storage_probe_status s =
+			storage_status(storage, (enum probe_kind)kind);
+
+		check_say(&c->report, s.up ? FINE : NOTE, "probe", "%s: %s%s",
+			  probe_kind_name((enum probe_kind)kind),
+			  s.up ? "attaches to hook " : "off: ", s.up ? s.hook : s.reason);
+	}
+	storage_free(storage);
+}
+
 int agent_check(const struct options *all)
 {
 	struct check c = {.options = all, .base = event_base_new()};
@@ -222,6 +241,7 @@ int agent_check(const struct options *all)
 	check_state(&c);
 	check_spool(&c);
 	check_exports(&c.report);
+	check_probes(&c);
 	state_close(&c.state);
 	event_base_free(c.base);
 	printf("%s\n",

@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const protocol_names[] = {"grpc", "http/protobuf", "http/json"};
-
 /* Large: not on the stack. */
 static struct otlp_config config;
 
@@ -90,7 +88,7 @@ static void say_endpoint(struct check_report *report, enum otlp_signal s)
 	if (e->timeout_ms)
 		snprintf(timeout, sizeof(timeout), "%" PRIu32 " ms an attempt", e->timeout_ms);
 	check_say(report, FINE, "export", "%s to %.*s%s by %s, %s%s%s%s", otlp_signal_names[s],
-		  shown_len(e), e->url, shown_end(e), protocol_names[e->protocol], timeout,
+		  shown_len(e), e->url, shown_end(e), otlp_protocol_names[e->protocol], timeout,
 		  e->gzip ? ", gzip" : "", headers,
 		  e->client_cert_file[0] ? ", client certificate" : "");
 }
@@ -130,7 +128,7 @@ static void on_answer(void *arg, const struct verdict *v)
 			 e->protocol == TRANSPORT_GRPC ? "gRPC" : "HTTP", v->code);
 	check_say(a->report, fine ? FINE : BAD, "export", "%s to %.*s%s by %s: %s%s%s%s",
 		  otlp_signal_names[a->signal], shown_len(e), e->url, shown_end(e),
-		  protocol_names[e->protocol], verdict_name(v->kind), code,
+		  otlp_protocol_names[e->protocol], verdict_name(v->kind), code,
 		  v->message[0] ? ": " : "", v->message);
 	event_base_loopbreak(a->base);
 }

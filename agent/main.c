@@ -36,7 +36,7 @@ static int print_for(const struct options *o)
 		dump_metrics_markdown(&text);
 		break;
 	case OPTIONS_VERSION:
-		buf_adds(&text, "blixard-agent " BLIX_VERSION "\n");
+		buf_addf(&text, "blixard-agent " BLIX_VERSION "\n%s\n", agent_features());
 		break;
 	default:
 		options_help(&text);

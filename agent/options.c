@@ -123,6 +123,23 @@ static int set_linger(struct options *o, const char *value, char *reason)
 	return number(value, 0, OPTIONS_LINGER_MAX_S, &o->linger_s, reason);
 }
 
+static int set_no_bpf(struct options *o, const char *value, char *reason)
+{
+	(void)reason;
+	o->no_bpf = strcmp(value, "false") != 0;
+	return 0;
+}
+
+static int set_slow_io(struct options *o, const char *value, char *reason)
+{
+	int err = number(value, 0, OPTIONS_SLOW_IO_MAX_MS, &o->slow_io_ms, reason);
+
+	if (err)
+		refuse(reason, "is not a whole number of milliseconds from 0 to %d",
+		       OPTIONS_SLOW_IO_MAX_MS);
+	return err;
+}
+
 /* Index of `value` in words; -EINVAL and the list of them. */
 static int word(const char *value, const char *const *words, int n, char *reason)
 {
@@ -306,6 +323,8 @@ DIFFERS(native_histograms)
 DIFFERS(created_lines)
 DIFFERS(stale_after_s)
 DIFFERS(linger_s)
+DIFFERS(no_bpf)
+DIFFERS(slow_io_ms)
 DIFFERS(owner)
 DIFFERS(journal)
 DIFFERS(log_format)
@@ -348,6 +367,13 @@ static const struct row rows[] = {
 	{ "linger", "SECONDS", TAKES_NUMBER, CONFIGURABLE, set_linger, differs_linger_s,
 	  "serve the final counters of a dead node for this long, or until its\n"
 	  "next start. Default: 300" },
+	{ .help = "Storage probes in the kernel (eBPF)" },
+	{ "no-bpf", NULL, TAKES_NOTHING, CONFIGURABLE, set_no_bpf, differs_no_bpf,
+	  "load none. They need CAP_BPF and CAP_PERFMON, which the agent gives up\n"
+	  "once they are attached; without them it serves everything else" },
+	{ "slow-io-ms", "MILLISECONDS", TAKES_NUMBER, CONFIGURABLE, set_slow_io, differs_slow_io_ms,
+	  "a wait for storage at least this long is told one by one, with its trace;\n"
+	  "0: none is. Default: 10" },
 	{ .help = "Configuration and log" },
 	{ "config", "FILE", TAKES_TEXT, 0, set_config, NULL,
 	  "JSON object whose keys are these flags without dashes in front; a flag\n"
@@ -382,6 +408,7 @@ void options_init(struct options *o)
 	memset(o, 0, sizeof(*o));
 	o->stale_after_s = 10;
 	o->linger_s = 300;
+	o->slow_io_ms = 10;
 	o->owner = geteuid();
 	o->log_level = LOG_LEVEL_INFO;
 }

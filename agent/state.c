@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,6 +90,68 @@ void state_close(struct state *state)
 	if (state->dir >= 0)
 		close(state->dir);
 	state->lock = state->dir = -1;
+}
+
+/* ---- the key of redaction -------------------------------------------------------------------- */
+
+static const char key_name[] = "redaction.key";
+
+static int read_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYTES])
+{
+	int fd = openat(state->dir, key_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	uint8_t key[STATE_KEY_BYTES + 1];
+	struct stat st;
+	int err = 0;
+
+	if (fd < 0)
+		return errno == ELOOP ? -EPERM : -errno;
+	if (fstat(fd, &st) < 0)
+		err = -errno;
+	else if (!S_ISREG(st.st_mode) || (st.st_mode & 077) || st.st_uid != geteuid() ||
+		 read(fd, key, sizeof(key)) != STATE_KEY_BYTES)
+		err = -EPERM;
+	close(fd);
+	if (err == 0)
+		memcpy(ret_key, key, STATE_KEY_BYTES);
+	return err;
+}
+
+/* A crash leaves none or a whole one. The directory is locked, so nobody else is making it. */
+static int make_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYTES])
+{
+	static const char fresh[] = "redaction.key.new";
+	uint8_t key[STATE_KEY_BYTES];
+	int fd, err = 0;
+
+	if (getrandom(key, sizeof(key), GRND_NONBLOCK) != (ssize_t)sizeof(key))
+		return -EAGAIN;
+	if (unlinkat(state->dir, fresh, 0) < 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(state->dir, fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	errno = 0;
+	if (write(fd, key, sizeof(key)) != (ssize_t)sizeof(key) || fdatasync(fd) < 0)
+		err = errno ? -errno : -EIO;
+	if (close(fd) < 0 && !err)
+		err = -errno;
+	if (!err && renameat(state->dir, fresh, state->dir, key_name) < 0)
+		err = -errno;
+	if (err)
+		unlinkat(state->dir, fresh, 0);
+	else
+		memcpy(ret_key, key, sizeof(key));
+	return err;
+}
+
+int state_redaction_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYTES])
+{
+	int err;
+
+	if (state->lock < 0)
+		return -EBADF;
+	err = read_key(state, ret_key);
+	return err == -ENOENT ? make_key(state, ret_key) : err;
 }
 
 const char *state_spool(const struct state *state, const struct options *o)

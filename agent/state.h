@@ -1,9 +1,11 @@
 /* agent/state.h - the state directory: whose it is, and the addresses kept in it.
  *
  * Its file `listen` has one line a target, "ADDR:PORT PATH", so that an agent whose node has not
- * started since a reboot listens where it always did. Thread rule: the loop thread; state_open
- * and state_listen_read run before the loop and may wait for a disk, writing goes to the disk
- * thread. Includes: libc, disk.h, options.h, log.h. */
+ * started since a reboot listens where it always did. `redaction.key` is a secret.
+ *
+ * Thread rule: the loop thread; state_open, state_redaction_key and state_listen_read run before the
+ * loop and may wait for a disk, writing later goes to the disk thread. Includes: libc, disk.h,
+ * options.h, log.h. */
 #ifndef BLIX_AGENT_STATE_H
 #define BLIX_AGENT_STATE_H
 
@@ -24,6 +26,13 @@ void state_open(struct state *state, const struct options *o);
 /* Open it for reading if it is there; makes and locks nothing. */
 void state_look(struct state *state, const struct options *o);
 void state_close(struct state *state);
+
+/* The key with which redaction hashes (process/redact.h): kept, so that equal values stay equal over
+ * restarts, in the file `redaction.key`, which only this user may read. Made if it is not there.
+ * 0; -EBADF: nothing is kept; -EPERM: others may read it, or it is no such file: remove it;
+ * -EAGAIN: no random numbers yet; errno of the file system. */
+enum { STATE_KEY_BYTES = 32 };
+int state_redaction_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYTES]);
 
 /* Where batches wait on disk: --spool, else the state directory. NULL: none, because the state
  * directory cannot be used or is another agent's (`problem` says why). Borrowed from the two. */

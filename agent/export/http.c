@@ -28,7 +28,8 @@ struct http {
 	struct transport transport;
 	CURLM *multi;
 	struct event *timer;
-	bool no_proxy; /* this machine is never behind one */
+	bool no_proxy;	 /* this machine is never behind one */
+	bool cert_asked; /* the server asked for a client certificate, on any connection */
 	char address[URL_TEXT_MAX];
 };
 
@@ -143,7 +144,7 @@ static void read_failure(struct http_call *c, CURLcode code, struct verdict *v)
 {
 	const char *why = c->error[0] ? c->error : curl_easy_strerror(code);
 	curl_off_t uploaded = 0;
-	long os_error = 0;
+	long os_error = 0, connects = 0;
 	bool sent;
 
 	for (size_t i = 0; i < sizeof(curl_rules) / sizeof(curl_rules[0]); i++) {
@@ -155,11 +156,16 @@ static void read_failure(struct http_call *c, CURLcode code, struct verdict *v)
 	}
 	curl_easy_getinfo(c->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
 	curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_error);
+	curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects);
 	sent = uploaded >= (curl_off_t)c->message.len;
 	/* TLS 1.3 says "certificate required" only after the handshake. */
 	if ((code == CURLE_SSL_CONNECT_ERROR && os_error == 0) ||
 	    (code == CURLE_RECV_ERROR && strstr(why, "alert")))
 		verdict_make(v, VERDICT_CONFIG, VERDICT_CODE_NONE, "TLS: %s", why);
+	/* ... and a reset may overtake it. */
+	else if (connects && ((struct http *)c->call.t)->cert_asked)
+		verdict_make(v, VERDICT_CONFIG, VERDICT_CODE_NONE,
+			     "the server asked for a client certificate and closed the connection");
 	else
 		verdict_make(v, sent ? VERDICT_LOST : VERDICT_RETRY, VERDICT_CODE_NONE, "%s", why);
 }
@@ -354,6 +360,23 @@ static int add_lines(struct http_call *c)
 	return expect ? 0 : -ENOMEM;
 }
 
+static int on_asked(SSL *ssl, void *arg)
+{
+	struct http *h = arg;
+
+	(void)ssl;
+	h->cert_asked = true;
+	return 1;
+}
+
+/* Connections outlive calls: what they point to is the transport. */
+static CURLcode set_context(CURL *easy, void *context, void *arg)
+{
+	(void)easy;
+	SSL_CTX_set_cert_cb(context, on_asked, arg);
+	return CURLE_OK;
+}
+
 static CURLcode set_blob(CURL *easy, CURLoption option, const char *pem)
 {
 	struct curl_blob blob = {
@@ -394,6 +417,8 @@ static void set_options(struct http_call *c)
 	if (h->no_proxy)
 		curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, set_context);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, h);
 	set_blob(e, CURLOPT_CAINFO_BLOB, o->tls.ca_pem);
 	set_blob(e, CURLOPT_SSLCERT_BLOB, o->tls.client_cert_pem);
 	set_blob(e, CURLOPT_SSLKEY_BLOB, o->tls.client_key_pem);

@@ -276,7 +276,7 @@ static void read_headers(struct reader *r, enum otlp_signal s, struct otlp_endpo
 
 /* ---- endpoints ------------------------------------------------------------------------------- */
 
-static const char *const protocol_words[] = {"grpc", "http/protobuf", "http/json", NULL};
+const char *const otlp_protocol_names[] = {"grpc", "http/protobuf", "http/json", NULL};
 
 /* Is "host:port" to be spoken to in plain text? */
 static bool is_insecure(struct reader *r, enum otlp_signal s, bool *ret_is_set,
@@ -373,7 +373,7 @@ static bool take_endpoint(struct reader *r, enum otlp_signal s, int level, int p
 		warn(r,
 		     "%s names no scheme, which %s needs: taken as not set. Write http:// or "
 		     "https:// before it",
-		     name, protocol_words[protocol]);
+		     name, otlp_protocol_names[protocol]);
 		return false;
 	}
 	e->protocol = (enum transport_protocol)protocol;
@@ -445,7 +445,7 @@ static void read_signal(struct reader *r, enum otlp_signal s)
 	static const char *const compressions[] = {"none", "gzip", NULL};
 	struct otlp_endpoint *e = &r->config->signals[s];
 	bool has_endpoint = false, by_name, wanted = wants_otlp(r, s, &by_name);
-	int protocol = level_choice(r, s, "PROTOCOL", protocol_words);
+	int protocol = level_choice(r, s, "PROTOCOL", otlp_protocol_names);
 
 	for (int level = 0; level < LEVELS && !has_endpoint; level++)
 		has_endpoint = take_endpoint(r, s, level, protocol, e);

@@ -17,6 +17,8 @@
 
 enum otlp_signal { OTLP_TRACES, OTLP_METRICS, OTLP_LOGS, OTLP_SIGNALS };
 extern const char *const otlp_signal_names[OTLP_SIGNALS]; /* "traces" ... */
+extern const char
+	*const otlp_protocol_names[]; /* by enum transport_protocol: "grpc" ...; NULL ends */
 
 enum {
 	OTLP_CONFIG_URL_MAX = 1024,

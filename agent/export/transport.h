@@ -94,13 +94,17 @@ struct transport_options {
 			char message[VERDICT_MESSAGE_MAX]);
 };
 
-/* Copies what it is given. 0; -EINVAL the URL; -EPROTO the TLS material (reason says which part);
+/* Copies what it is given. The process ignores SIGPIPE. 0; -EINVAL the URL or a header; -EPROTO the TLS material (reason says which part);
  * -ENOMEM. Does not connect before the first request. */
 int transport_new(struct event_base *base, const struct transport_options *options,
 		  struct transport **ret_transport, char reason[VERDICT_MESSAGE_MAX]);
-struct transport *transport_free(struct transport *t); /* accepts NULL, returns NULL; cancels all */
+/* Accepts NULL, returns NULL. Every request under way ends CANCELLED before it returns; allowed within
+ * done(). */
+struct transport *transport_free(struct transport *t);
 
-/* 0: done() will come. -EBUSY: `concurrency` requests are under way. -ENOMEM. */
+/* 0: done() will come. -EBUSY: `concurrency` requests are under way, or the transport is being freed.
+ * -EINVAL: a header of the request cannot be sent. -EMSGSIZE: the body exceeds OTLP's 64 MiB.
+ * -ENOMEM. */
 int transport_send(struct transport *t, const struct transport_request *request,
 		   transport_done done, void *arg);
 /* Every request under way ends CANCELLED. */

@@ -9,7 +9,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { CUT_SHARE = 4 }; /* of a ring, read since the last cut: time for another one */
+enum {
+	CUT_SHARE = 4,	      /* of a ring, read since the last cut: time for another one */
+	WAKE_INTERVAL_MS = 5, /* polls closer than this need no wake-up in between */
+};
+#define WAKE_FILL 0.25 /* the writer wakes us above it */
 
 const char *drain_kind_name(enum drain_kind kind)
 {
@@ -304,7 +308,7 @@ static double lane_unread(const struct drain *d, uint32_t index)
 static bool poll_lane(struct drain *d, uint32_t index, size_t *budget, double *most)
 {
 	struct drain_lane *lane = &d->lanes[index];
-	double unread, held;
+	double unread;
 	bool more;
 
 	if (!lane->open) {
@@ -318,9 +322,18 @@ static bool poll_lane(struct drain *d, uint32_t index, size_t *budget, double *m
 	*most = unread > *most ? unread : *most;
 	more = !read_lane(d, index, budget);
 	count_lane(d, lane);
-	held = lane_fill(d->view, index);
-	d->fill = held > d->fill ? held : d->fill;
 	return more;
+}
+
+/* Lanes that were never used are empty, and their pages stay untouched. */
+static void note_fill(struct drain *d)
+{
+	d->fill = 0;
+	for (uint32_t i = 0; i < d->n_lanes; i++) {
+		double fill = d->lanes[i].open ? lane_fill(d->view, i) : 0;
+
+		d->fill = fill > d->fill ? fill : d->fill;
+	}
 }
 
 /* What nobody waits for is acknowledged at once, the rest when its time has come. */
@@ -340,7 +353,6 @@ bool drain_poll(struct drain *d, uint32_t elapsed_ms)
 
 	drain_beat(d);
 	d->clock_ms += elapsed_ms;
-	d->fill = 0;
 	records_refresh(d->records, d->map);
 	for (uint32_t n = 0; n < d->n_lanes; n++)
 		more |= poll_lane(d, (d->next_lane + n) % d->n_lanes, &budget, &most);
@@ -348,6 +360,7 @@ bool drain_poll(struct drain *d, uint32_t elapsed_ms)
 	room = custody_has_room(d->custody);
 	d->totals->held_up += more && !room;
 	cut_if_due(d);
+	note_fill(d);
 	d->interval_ms = more && room ? DRAIN_INTERVAL_MIN_MS
 				      : drain_next_interval(most, elapsed_ms, d->interval_ms);
 	return more;
@@ -359,13 +372,18 @@ uint32_t drain_interval_ms(const struct drain *d)
 	uint32_t ms = d->interval_ms;
 
 	/* The writer cannot tell what was read from what was not, so its wake-up is no help now. */
-	if (d->fill > 0.25 && ms > DRAIN_INTERVAL_HELD_MS)
+	if (d->fill > WAKE_FILL && ms > DRAIN_INTERVAL_HELD_MS)
 		ms = DRAIN_INTERVAL_HELD_MS;
 	if (d->recovering && custody_has_room(d->custody))
 		ms = DRAIN_INTERVAL_MIN_MS;
 	if (due_ms < ms)
 		ms = due_ms > DRAIN_INTERVAL_MIN_MS ? due_ms : DRAIN_INTERVAL_MIN_MS;
 	return ms;
+}
+
+bool drain_wants_wake(const struct drain *d)
+{
+	return d->fill <= WAKE_FILL && drain_interval_ms(d) >= WAKE_INTERVAL_MS;
 }
 
 void drain_custody(const struct drain *d, struct custody_figures *ret_figures)

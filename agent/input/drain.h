@@ -81,9 +81,13 @@ void drain_flush(struct drain *d);
 uint32_t drain_interval_ms(const struct drain *d);
 
 uint32_t drain_quarantined_lanes(const struct drain *d);
+uint32_t drain_open_items(const struct drain *d, enum batch_signal signal); /* not cut yet */
 void drain_custody(const struct drain *d, struct custody_figures *ret_figures);
 
-/* The futex word that wakes this consumer (wake.h). */
+/* Should a wake-up be armed? Not while rings are read all the time anyhow, and not while so much is
+ * unacknowledged that the next record would wake us, which helps nobody. */
+bool drain_wants_wake(const struct drain *d);
+/* The futex word that wakes this consumer (wake.h). Lives as long as the map. */
 uint32_t *drain_wake_word(const struct drain *d);
 
 /* The node is gone: keep when it was first seen (CLOCK_MONOTONIC) for a restarted agent. */

@@ -165,6 +165,11 @@ void drain_flush(struct drain *d)
 	drain_cut(d);
 }
 
+uint32_t drain_open_items(const struct drain *d, enum batch_signal signal)
+{
+	return d->open[signal].batch ? d->open[signal].batch->n : 0;
+}
+
 uint32_t drain_due_ms(const struct drain *d)
 {
 	uint32_t soonest = UINT32_MAX;

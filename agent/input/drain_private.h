@@ -41,7 +41,7 @@ struct drain {
 	uint64_t clock_ms; /* sum of what drain_poll() was told */
 	uint32_t interval_ms;
 	uint32_t next_lane; /* where an exhausted budget makes us go on */
-	double fill;	    /* of the fullest ring at the last poll, not acknowledged */
+	double fill;	    /* of the fullest ring after the last poll, not acknowledged */
 	bool recovering;    /* drain_finish() has work to do, and is not waiting for somebody */
 	bool finished;	    /* marked done */
 	uint64_t *record;

@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +99,39 @@ void look_at_fs(const char *data_dir, struct look_result *ret_result)
 	ret_result->fs_known = true;
 }
 
+/* The whole disk of a file system on a partition is the directory above it in sysfs. */
+void look_at_disk(const char *data_dir, struct look_result *ret_result)
+{
+	char path[128], *real;
+	unsigned int major, minor;
+	struct stat st;
+	size_t len;
+	char *text, *slash;
+
+	ret_result->disk_dev = 0;
+	if (data_dir[0] != '/' || stat(data_dir, &st) < 0)
+		return;
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+	real = realpath(path, NULL);
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/partition", major(st.st_dev),
+		 minor(st.st_dev));
+	if (real && access(path, F_OK) == 0 && (slash = strrchr(real, '/')))
+		*slash = '\0';
+	slash = real ? strrchr(real, '/') : NULL;
+	if (slash && strlen(slash + 1) < sizeof(ret_result->disk_name)) {
+		strcpy(ret_result->disk_name, slash + 1);
+		snprintf(path, sizeof(path), "/sys/block/%s/dev", ret_result->disk_name);
+		text = read_file(path, 64, &len);
+		if (text && len < 64) {
+			text[len] = '\0';
+			if (sscanf(text, "%u:%u", &major, &minor) == 2)
+				ret_result->disk_dev = major << 20 | minor;
+		}
+		free(text);
+	}
+	free(real);
+}
+
 /* NAME.o.<32 hex digits> */
 static bool is_orphan(const char *entry, const char *name)
 {
@@ -107,26 +143,40 @@ static bool is_orphan(const char *entry, const char *name)
 	return strlen(entry) == ORPHAN_HEX && strspn(entry, "0123456789abcdef") == ORPHAN_HEX;
 }
 
-uint32_t look_count_orphans(const char *shm_path)
+void look_at_orphans(const char *shm_path, struct look_result *ret_result)
 {
 	char dir_path[LOOK_PATH_BYTES];
-	const char *slash = strrchr(shm_path, '/');
+	const char *slash = strrchr(shm_path, '/'), *name = slash ? slash + 1 : shm_path;
 	size_t dir_len = slash ? (size_t)(slash - shm_path) : 0;
 	const struct dirent *entry;
-	uint32_t n = 0, seen = 0;
+	uint32_t seen = 0;
 	DIR *dir;
 
+	ret_result->orphans = ret_result->n_names = 0;
 	if (dir_len + 2 > sizeof(dir_path))
-		return 0;
+		return;
 	memcpy(dir_path, shm_path, dir_len);
 	strcpy(dir_path + dir_len, slash ? "/" : ".");
 	dir = opendir(dir_path);
 	if (!dir)
-		return 0;
-	while (seen++ < LOOK_ENTRIES_MAX && (entry = readdir(dir)))
-		n += is_orphan(entry->d_name, slash ? slash + 1 : shm_path);
+		return;
+	while (seen++ < LOOK_ENTRIES_MAX && (entry = readdir(dir))) {
+		if (!is_orphan(entry->d_name, name))
+			continue;
+		ret_result->orphans++;
+		if (ret_result->n_names < LOOK_ORPHANS_MAX)
+			strcpy(ret_result->names[ret_result->n_names++],
+			       entry->d_name + strlen(name) + 3);
+	}
 	closedir(dir);
-	return n;
+}
+
+uint32_t look_count_orphans(const char *shm_path)
+{
+	struct look_result result = {0};
+
+	look_at_orphans(shm_path, &result);
+	return result.orphans;
 }
 
 static void work(void *arg)
@@ -134,7 +184,8 @@ static void work(void *arg)
 	struct job *job = arg;
 
 	look_at_fs(job->data_dir, &job->result);
-	job->result.orphans = look_count_orphans(job->shm_path);
+	look_at_disk(job->data_dir, &job->result);
+	look_at_orphans(job->shm_path, &job->result);
 	job->result.at_ns = mono_ns();
 	job->ran = true;
 }

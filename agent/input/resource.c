@@ -52,40 +52,42 @@ static bool skip(struct wire *w, size_t n)
 	return true;
 }
 
-/* False: at the end, or what follows is no field (then w->left > 0 or the field was cut off). */
-static bool take_field(struct wire *w, struct field *ret_field)
+static bool take_body(struct wire *w, struct field *f)
 {
-	struct field f = {0};
-	uint64_t tag;
-
-	if (!take_varint(w, &tag))
-		return false;
-	f.number = (uint32_t)(tag >> 3);
-	f.type = (uint32_t)(tag & 7);
-	switch (f.type) {
+	switch (f->type) {
 	case 0:
-		if (!take_varint(w, &f.value))
-			return false;
-		break;
+		return take_varint(w, &f->value);
 	case 1:
-		if (w->left < 8)
+		if (w->left < sizeof(f->value))
 			return false;
-		memcpy(&f.value, w->at, 8);
-		skip(w, 8);
-		break;
+		memcpy(&f->value, w->at, sizeof(f->value));
+		return skip(w, sizeof(f->value));
 	case 2:
-		if (!take_varint(w, &f.value) || f.value > w->left)
+		if (!take_varint(w, &f->value) || f->value > w->left)
 			return false;
-		f.body = (struct wire){w->at, (size_t)f.value};
-		skip(w, f.body.left);
-		break;
+		f->body = (struct wire){w->at, (size_t)f->value};
+		return skip(w, f->body.left);
 	case 5:
-		if (!skip(w, 4))
-			return false;
-		break;
+		return skip(w, 4);
 	default:
 		return false; /* groups were never used */
 	}
+}
+
+/* False: at the end, or what follows is no field (then w->left > 0). */
+static bool take_field(struct wire *w, struct field *ret_field)
+{
+	struct wire ahead = *w;
+	struct field f = {0};
+	uint64_t tag;
+
+	if (!take_varint(&ahead, &tag))
+		return false;
+	f.number = (uint32_t)(tag >> 3);
+	f.type = (uint32_t)(tag & 7);
+	if (!take_body(&ahead, &f))
+		return false;
+	*w = ahead;
 	*ret_field = f;
 	return true;
 }
@@ -202,14 +204,15 @@ static void take_resource(struct batch_resource *r, struct wire w)
 
 /* ---- what the identity adds -------------------------------------------------------------------- */
 
-/* A text kept in the resource's memory; `key` is a literal. */
+/* A text kept in the resource's memory, unless the node wrote one; `key` is a literal. */
 static void add_text(struct batch_resource *r, const char *key, const char *text)
 {
+	const struct batch_attr *old = find(r, key, strlen(key));
 	size_t len = strlen(text);
 	struct batch_attr attr = {.key = {key, (uint32_t)strlen(key)}};
 	void *copy;
 
-	if (len == 0 || find(r, key, attr.key.len))
+	if (len == 0 || (old && old->value.type == BATCH_STRING && old->value.n > 0))
 		return;
 	if (arena_alloc(&r->memory, len + 1, &copy) < 0) {
 		r->attrs.dropped++;

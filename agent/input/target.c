@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,24 @@ static int set_options(struct target *t, const struct target_options *options)
 	return 0;
 }
 
+/* One line for the log, whose receiver limits the rate, and the event itself. */
+static void on_slow_io(void *arg, const struct storage_slow_event *e)
+{
+	struct target *t = arg;
+	char trace[33] = "none";
+
+	for (size_t i = 0; e->valid && i < sizeof(e->trace_id); i++)
+		snprintf(trace + 2 * i, 3, "%02x", e->trace_id[i]);
+	target_say(t, TARGET_LOG_REPEAT, "slow_io",
+		   "slow storage: thread %u waited %.1f ms in %s%s, device %s, overlapping flush "
+		   "%.1f ms, other I/O %.1f ms, trace %s",
+		   e->tid, (double)(e->end_ns - e->start_ns) * 1e-6, e->call,
+		   e->result < 0 ? ", which failed" : "", e->device[0] ? e->device : "unknown",
+		   (double)e->flush_ns * 1e-6, (double)e->device_ns * 1e-6, trace);
+	if (t->events.slow_io)
+		t->events.slow_io(t->events.arg, t, e);
+}
+
 static int start(struct target *t)
 {
 	int r;
@@ -34,7 +53,8 @@ static int start(struct target *t)
 	t->host = host_new();
 	t->self = self_new();
 	t->look = look_new(t->options.disk, t->path);
-	if (!t->snapshot || !t->host || !t->self || !t->look)
+	t->storage = storage_node_new(t->options.storage, on_slow_io, t);
+	if (!t->snapshot || !t->host || !t->self || !t->look || !t->storage)
 		return -ENOMEM;
 	r = watch_new(t->base, t->path, on_directory_change, t, &t->watch);
 	if (r == 0)
@@ -76,10 +96,12 @@ struct target *target_free(struct target *t)
 		return NULL;
 	target_leave(t, true);
 	target_drop_old(t, true);
+	target_drop_orphan(t, true);
 	if (t->timer)
 		event_free(t->timer);
 	watch_free(t->watch);
 	look_free(t->look);
+	storage_node_free(t->storage);
 	self_free(t->self);
 	host_free(t->host);
 	snapshot_free(t->snapshot);
@@ -113,6 +135,8 @@ void target_flush(struct target *t)
 		drain_flush(t->now.drain);
 	if (t->old.drain)
 		drain_flush(t->old.drain);
+	if (t->orphan.drain)
+		drain_flush(t->orphan.drain);
 }
 
 struct batch_resource *target_resource(const struct target *t)
@@ -147,7 +171,7 @@ static void gather_facts(struct target *t, uint64_t now_ns, struct self_facts *f
 		.start_unix_ns = t->id.open_real_ns,
 		.file_attached = t->now.map && !t->served_out,
 		.orphans_known = look->at_ns != 0,
-		.orphans = look->orphans,
+		.orphans = target_orphans_pending(t),
 		.regressions = t->regressions,
 		.series_overflow = t->overflow,
 		.incarnations = t->incarnations,
@@ -178,6 +202,67 @@ static void tell_refused(struct target *t)
 	t->refused_said = refused;
 }
 
+/* Walking the slots costs a cache line a slot, so several askers share one look. */
+static const struct open_spans *look_at_open(struct target *t, uint64_t now_ns)
+{
+	enum { MAX_AGE_MS = 500 };
+
+	if (!t->now.map || t->life.gone)
+		return NULL;
+	if (t->open_ns == 0 || now_ns - t->open_ns >= MAX_AGE_MS * NS_PER_MS) {
+		open_spans_look(t->now.map, &t->open);
+		t->open_ns = now_ns;
+	}
+	return &t->open;
+}
+
+uint32_t target_open_spans(struct target *t, struct target_open_span *ret_spans, uint32_t max,
+			   uint32_t *ret_total)
+{
+	uint64_t now_ns = target_mono_ns();
+	const struct open_spans *open = look_at_open(t, now_ns);
+	uint32_t n = 0;
+
+	*ret_total = open ? open->total : 0;
+	for (; open && n < open->n_oldest && n < max; n++) {
+		const struct open_span *from = &open->oldest[n];
+
+		memcpy(ret_spans[n].name, from->name, sizeof(ret_spans[n].name));
+		memcpy(ret_spans[n].trace_id, from->trace_id, sizeof(ret_spans[n].trace_id));
+		memcpy(ret_spans[n].span_id, from->span_id, sizeof(ret_spans[n].span_id));
+		ret_spans[n].age_s = now_ns > from->start_mono_ns
+					     ? (double)(now_ns - from->start_mono_ns) * 1e-9
+					     : 0;
+	}
+	return n;
+}
+
+static void collect_spans(struct target *t, uint64_t now_ns)
+{
+	struct self_spans_facts f = {
+		.crashed = t->totals.spans_crashed,
+		.torn = t->totals.spans_torn,
+		.open = look_at_open(t, now_ns),
+		.now_mono_ns = now_ns,
+	};
+	const struct drain *const drains[] = {t->now.drain, t->old.drain, t->orphan.drain};
+
+	for (size_t d = 0; d < sizeof(drains) / sizeof(drains[0]); d++) {
+		struct custody_figures figures;
+
+		if (!drains[d])
+			continue;
+		drain_custody(drains[d], &figures);
+		for (int i = 0; i < BATCH_SIGNALS; i++)
+			f.unacknowledged[i] += figures.items[i] +
+					       drain_open_items(drains[d], (enum batch_signal)i);
+	}
+	for (int i = 0; i < SELF_SPANS_ACTIONS && t->options.redact; i++)
+		f.redacted[i] =
+			redact_count(t->options.redact, (enum redact_action)(REDACT_DROP + i));
+	self_spans_collect(&t->self_spans, t->snapshot, &f);
+}
+
 const struct snapshot *target_collect(struct target *t)
 {
 	uint64_t now_ns = target_mono_ns();
@@ -192,6 +277,10 @@ const struct snapshot *target_collect(struct target *t)
 	gather_facts(t, now_ns, &facts);
 	host_collect(t->host, t->snapshot, look_result(t->look), now_ns);
 	self_collect(t->self, t->snapshot, &facts, now_ns);
+	collect_spans(t, now_ns);
+	storage_node_disk(t->storage, look_result(t->look)->disk_dev,
+			  look_result(t->look)->disk_name);
+	storage_node_collect(t->storage, t->snapshot, now_ns);
 	snapshot_clamp_subsets(t->snapshot);
 	return t->snapshot;
 }
@@ -257,7 +346,7 @@ void target_status(struct target *t, struct target_status *ret_status)
 		.series_overflow = t->overflow,
 		.metrics_refused = t->refused,
 		.incarnations = t->incarnations,
-		.orphans = look_result(t->look)->orphans,
+		.orphans = t->look ? target_orphans_pending(t) : 0,
 	};
 	status_of_node(t, ret_status);
 	status_of_file(t, ret_status);

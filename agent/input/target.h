@@ -22,7 +22,11 @@ struct batch_resource;
 struct event_base;
 struct blix_control_setting;
 struct disk;
+struct redact;
+struct storage;
+struct storage_slow_event;
 struct target;
+struct wake;
 
 /* What is known of the node: blixard_node_state. */
 enum target_node {
@@ -61,11 +65,15 @@ struct target_options {
 	bool watch_only;	/* take no lock and no record: leave everything to a real agent */
 	struct disk *disk; /* borrowed for the life of the target; NULL: no file system figures */
 
+	struct wake *wake;     /* borrowed; NULL: rings are looked at every half second at least */
+	struct redact *redact; /* borrowed; NULL: what the node says goes out as it is */
+
 	/* What somebody answers for; the rest is counted and acknowledged at once. */
 	bool wants_traces;
 	bool wants_logs;
 	uint32_t spans_delay_ms; /* OTEL_BSP_SCHEDULE_DELAY; 0 = 5000 */
 	uint32_t logs_delay_ms;	 /* OTEL_BLRP_SCHEDULE_DELAY; 0 = 1000 */
+	struct storage *storage; /* borrowed for the life of the target; NULL: no probes */
 };
 
 enum target_log {
@@ -89,6 +97,8 @@ struct target_events {
 	 * one holder; only when it was released will the node's ring forget the records. May be
 	 * released at once, but no function of the target may be called from here. */
 	void (*batch)(void *arg, struct target *t, struct batch *b);
+	/* The node waited long in fsync or its kin: see storage.h. Valid during the call. */
+	void (*slow_io)(void *arg, struct target *t, const struct storage_slow_event *e);
 	void *arg;
 };
 
@@ -112,6 +122,18 @@ void target_flush(struct target *t);
 /* Who the node is, of the file that is attached; NULL: none is. Borrowed until the next call into
  * the target or the next turn of the loop: hold it to keep it. */
 struct batch_resource *target_resource(const struct target *t);
+
+/* The oldest spans the node has open now, the oldest first; at most `max`, and TARGET_OPEN_SPANS_MAX.
+ * Returns how many; *ret_total says how many there are. None unless a living node is attached. */
+enum { TARGET_OPEN_SPANS_MAX = 20, TARGET_SPAN_NAME_BYTES = 64 };
+struct target_open_span {
+	char name[TARGET_SPAN_NAME_BYTES]; /* UTF-8, terminated; the node's word */
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	double age_s;
+};
+uint32_t target_open_spans(struct target *t, struct target_open_span *ret_spans, uint32_t max,
+			   uint32_t *ret_total);
 
 /* Everything a page or a health check says about a target. Pointers live until the next call into
  * the target or the next turn of the loop. */

@@ -46,6 +46,10 @@ int target_rebuild(struct target *t)
 	r = host_register(t->host, t->snapshot);
 	if (r == 0)
 		r = self_register(t->self, t->snapshot);
+	if (r == 0)
+		r = self_spans_register(&t->self_spans, t->snapshot, target_unix_ns());
+	if (r == 0)
+		r = storage_node_register(t->storage, t->snapshot);
 	if (r == 0 && t->now.map && !t->served_out) {
 		t->values = node_shm_new(t->now.map, t->snapshot, t->options.native_histograms);
 		r = t->values ? 0 : -ENOMEM;
@@ -87,6 +91,7 @@ static void forget_process(struct target *t)
 	t->pidfd = -1;
 	t->process_gone = false;
 	t->wait = node_wait_free(t->wait);
+	storage_node_unfollow(t->storage);
 }
 
 static void forget_values(struct target *t)
@@ -100,6 +105,7 @@ static void forget_values(struct target *t)
 
 void target_close_attached(struct target_attached *a, bool back_soon)
 {
+	a->wake = wake_remove(a->wake);
 	a->drain = drain_free(a->drain, back_soon);
 	batch_resource_release(a->resource);
 	a->resource = NULL;
@@ -207,6 +213,7 @@ static void note_gone(struct target *t, uint64_t now_ns)
 	if (t->now.drain)
 		drain_note_exit(t->now.drain, t->gone_ns);
 	t->wait = node_wait_free(t->wait);
+	storage_node_unfollow(t->storage);
 	if (t->values)
 		node_shm_hide_gauges(t->values, true);
 }
@@ -252,6 +259,24 @@ static void on_process_end(evutil_socket_t fd, short what, void *arg)
 	target_wake_soon(t);
 }
 
+/* What the probes need to know the node's threads by. The address is the node's word; the probe
+ * reads it only in that process. */
+static void follow_storage(struct target *t)
+{
+	const struct blix_view *v = blix_map_view(t->now.map);
+	const struct storage_proc lanes = {
+		.lanes_addr = t->id.map_base ? t->id.map_base + v->lanes_off : 0,
+		.lane_stride = v->lane_stride,
+		.n_lanes = v->n_lanes,
+	};
+	int r = storage_node_follow(t->storage, t->id.pid, &lanes);
+
+	if (r < 0 && r != -ENODEV)
+		target_say(t, TARGET_LOG_REPEAT, "storage_unattached",
+			   "the storage probes do not follow process %u: %s", t->id.pid,
+			   strerror(-r));
+}
+
 /* The pid says something only in its own namespace, and only with its start time. */
 static void follow_process(struct target *t)
 {
@@ -271,6 +296,7 @@ static void follow_process(struct target *t)
 		t->pidfd = -1;
 		return;
 	}
+	follow_storage(t);
 	t->pidfd_event = event_new(t->base, t->pidfd, EV_READ, on_process_end, t);
 	if (t->pidfd_event)
 		event_add(t->pidfd_event, NULL);
@@ -283,6 +309,18 @@ static void on_batch(void *arg, struct batch *b)
 	t->events.batch(t->events.arg, t, b);
 }
 
+static void on_process(void *arg, struct batch *b)
+{
+	struct target *t = arg;
+
+	redact_batch(t->options.redact, b);
+}
+
+static void on_woken(void *arg)
+{
+	target_drain_soon(arg);
+}
+
 int target_start_drain(struct target *t, struct target_attached *a)
 {
 	const struct drain_options options = {
@@ -290,13 +328,17 @@ int target_start_drain(struct target *t, struct target_attached *a)
 			  [BATCH_LOGS] = t->options.wants_logs},
 		.delay_ms = {[BATCH_TRACES] = t->options.spans_delay_ms,
 			     [BATCH_LOGS] = t->options.logs_delay_ms},
+		.process = t->options.redact ? on_process : NULL,
 		.batch = t->events.batch ? on_batch : NULL,
 		.arg = t,
 	};
+	int r = a->resource ? drain_new(a->map, a->resource, &options, &t->totals, &a->drain)
+			    : -ENOMEM;
 
-	if (!a->resource)
-		return -ENOMEM;
-	return drain_new(a->map, a->resource, &options, &t->totals, &a->drain);
+	/* Without a wake-up a burst may be shed before the next poll; nothing worse. */
+	if (r == 0 && t->options.wake)
+		(void)wake_add(t->options.wake, drain_wake_word(a->drain), on_woken, t, &a->wake);
+	return r;
 }
 
 void target_retry_lock(struct target *t)
@@ -328,13 +370,15 @@ static void note_identity(struct target *t)
 	t->overflow_seen = 0;
 }
 
-static void take_resource(struct target_attached *a)
+void target_take_resource(struct target *t, struct target_attached *a)
 {
 	size_t len;
 	const uint8_t *bytes = blix_map_resource(a->map, &len);
 
 	if (resource_new(blix_map_identity(a->map), bytes, len, &a->resource) < 0)
 		a->resource = NULL;
+	else if (t->options.redact)
+		redact_resource(t->options.redact, a->resource);
 }
 
 static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
@@ -345,8 +389,9 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 	t->drained = false;
 	t->served_out = false;
 	t->life = (struct node_life){0};
+	t->open_ns = 0;
 	note_identity(t);
-	take_resource(&t->now);
+	target_take_resource(t, &t->now);
 	target_rebuild(t);
 	follow_process(t);
 	target_retry_lock(t);

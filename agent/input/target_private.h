@@ -3,6 +3,7 @@
  * target.c	  interface: new, free, collect, status
  * target_turn.c  what happens when: timer, directory watch, end of the node's process
  * target_file.c  attach, leave, judge a file
+ * target_orphans.c  files of dead predecessors
  * target_say.c	  states into words: reasons, log lines, events */
 #ifndef BLIX_AGENT_INPUT_TARGET_PRIVATE_H
 #define BLIX_AGENT_INPUT_TARGET_PRIVATE_H
@@ -13,10 +14,15 @@
 #include "agent/input/node_life.h"
 #include "agent/input/node_shm.h"
 #include "agent/input/node_wait.h"
+#include "agent/input/open_spans.h"
 #include "agent/input/resource.h"
 #include "agent/input/self.h"
+#include "agent/input/self_spans.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
+#include "agent/input/wake.h"
 #include "agent/input/watch.h"
+#include "agent/process/redact.h"
 #include "shm/map.h"
 
 #include <limits.h>
@@ -26,10 +32,11 @@ enum {
 	TARGET_REASON_BYTES = 512,
 	TARGET_PEAKS = 60, /* seconds over which the peak of the ring fill is kept */
 	TARGET_STALE_AFTER_S = 10,
-	TARGET_LIFE_MS = 500,	/* how often life is looked at */
-	TARGET_PROBE_MS = 1000, /* how often the path is looked at */
-	TARGET_LOOK_MS = 10000, /* how often the disk thread is asked */
-	TARGET_HURRY_MS = 20,	/* between looks while a process has ended and its lock has not */
+	TARGET_LIFE_MS = 500,	    /* how often life is looked at */
+	TARGET_PROBE_MS = 1000,	    /* how often the path is looked at */
+	TARGET_LOOK_MS = 10000,	    /* how often the disk thread is asked */
+	TARGET_ORPHANS_JUDGED = 16, /* remembered */
+	TARGET_HURRY_MS = 20, /* between looks while a process has ended and its lock has not */
 };
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)
@@ -45,8 +52,9 @@ struct target_signature {
 
 /* A file of this target: the current one, or a predecessor whose rings are not empty yet. */
 struct target_attached {
-	struct blix_map *map; /* NULL: none */
-	struct drain *drain;  /* NULL: another agent has the lock, or the file is read-only */
+	struct blix_map *map;	/* NULL: none */
+	struct drain *drain;	/* NULL: another agent has the lock, or the file is read-only */
+	struct wake_file *wake; /* NULL: not woken */
 	struct batch_resource *resource; /* held; NULL: no map, or no memory */
 };
 
@@ -61,16 +69,27 @@ struct target {
 	struct look *look;
 	struct host *host;
 	struct self *self;
+	struct self_spans self_spans;
+	struct open_spans open; /* of the last look */
+	uint64_t open_ns;	/* when that was; 0: never, or of another file */
+	struct storage_node *storage;
 	struct snapshot *snapshot;
 
 	/* the file */
-	struct target_attached now, old;
+	struct target_attached now, old, orphan;
 	struct node_shm *values;
 	struct target_signature judged; /* refused, or served to its end */
 	bool removed_said;
 	bool served_out; /* dead for so long that its values are no longer shown */
 	bool drained;	 /* rings of a dead node are empty */
 	int lock_error;	 /* why `now.drain` is NULL */
+
+	/* files of dead predecessors */
+	char orphan_name[LOOK_ORPHAN_BYTES];
+	char orphans_judged[TARGET_ORPHANS_JUDGED][LOOK_ORPHAN_BYTES];
+	uint32_t next_judged;
+	uint64_t orphans_looked_ns; /* the answer that was gone through */
+	uint64_t orphan_polled_ns;
 
 	/* the node */
 	bool known;
@@ -133,10 +152,19 @@ int target_start_drain(struct target *t, struct target_attached *a);
 void target_note_file_figures(struct target *t);
 int target_rebuild(struct target *t);
 
+void target_take_resource(struct target *t, struct target_attached *a);
+
+/* target_orphans.c */
+void target_turn_orphans(struct target *t, uint64_t now_ns);
+void target_drop_orphan(struct target *t, bool back_soon);
+uint32_t target_orphans_pending(const struct target *t);
+
 /* target_turn.c */
+uint32_t target_elapsed_ms(uint64_t *since_ns, uint64_t now_ns);
 void target_turn(struct target *t, uint64_t now_ns);
 int target_start_timer(struct target *t);
 void target_wake_soon(struct target *t);
+void target_drain_soon(struct target *t);
 double target_peak(const struct target *t, uint64_t now_ns);
 uint64_t target_mono_ns(void);
 uint64_t target_unix_ns(void);

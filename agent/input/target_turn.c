@@ -59,7 +59,7 @@ double target_peak(const struct target *t, uint64_t now_ns)
 
 /* ---- draining -------------------------------------------------------------------------------- */
 
-static uint32_t elapsed_ms(uint64_t *since_ns, uint64_t now_ns)
+uint32_t target_elapsed_ms(uint64_t *since_ns, uint64_t now_ns)
 {
 	uint64_t ms = now_ns > *since_ns ? (now_ns - *since_ns) / NS_PER_MS : 0;
 
@@ -85,7 +85,7 @@ static void drain_now(struct target *t, uint64_t now_ns)
 			   (unsigned long long)blix_map_rejected(t->now.map));
 	note_fill(t, now_ns, drain_fill(t->now.map));
 	if (t->now.drain)
-		more = drain_poll(t->now.drain, elapsed_ms(&t->polled_ns, now_ns));
+		more = drain_poll(t->now.drain, target_elapsed_ms(&t->polled_ns, now_ns));
 	if (blix_map_poisoned(t->now.map)) {
 		target_quarantine(t);
 		return;
@@ -104,7 +104,7 @@ static void drain_old(struct target *t, uint64_t now_ns)
 		target_drop_old(t, false);
 		return;
 	}
-	if (drain_poll(t->old.drain, elapsed_ms(&t->old_polled_ns, now_ns)))
+	if (drain_poll(t->old.drain, target_elapsed_ms(&t->old_polled_ns, now_ns)))
 		return;
 	if (!blix_map_poisoned(t->old.map) && blix_map_owner_state(t->old.map) == BLIX_OWNER_GONE) {
 		struct custody_figures figures;
@@ -136,6 +136,8 @@ static uint32_t next_ms(const struct target *t)
 		ms = t->now.drain ? drain_interval_ms(t->now.drain) : TARGET_LIFE_MS;
 	if (t->old.map && drain_interval_ms(t->old.drain) < ms)
 		ms = drain_interval_ms(t->old.drain);
+	if (t->orphan.map && drain_interval_ms(t->orphan.drain) < ms)
+		ms = drain_interval_ms(t->orphan.drain);
 	if (t->process_gone && !t->life.gone && ms > TARGET_HURRY_MS)
 		ms = TARGET_HURRY_MS;
 	return ms;
@@ -164,6 +166,7 @@ void target_turn(struct target *t, uint64_t now_ns)
 {
 	drain_now(t, now_ns);
 	drain_old(t, now_ns);
+	target_turn_orphans(t, now_ns);
 	if (is_due(&t->probe_due_ns, now_ns, TARGET_PROBE_MS)) {
 		watch_refresh(t->watch);
 		target_probe(t, now_ns);
@@ -173,6 +176,8 @@ void target_turn(struct target *t, uint64_t now_ns)
 		target_check_life(t, now_ns);
 	if (is_due(&t->look_due_ns, now_ns, TARGET_LOOK_MS))
 		look_ask(t->look, t->known ? t->id.data_dir : "");
+	if (t->now.wake && !t->life.gone && drain_wants_wake(t->now.drain))
+		wake_arm(t->now.wake);
 	arm(t, aligned_us(next_ms(t), now_ns));
 }
 
@@ -192,6 +197,11 @@ int target_start_timer(struct target *t)
 		return -1;
 	arm(t, 0);
 	return 0;
+}
+
+void target_drain_soon(struct target *t)
+{
+	arm(t, 0);
 }
 
 void target_wake_soon(struct target *t)

@@ -83,12 +83,11 @@ Test(options, defaults_are_those_that_help_names)
 Test(options, help_lists_every_flag_and_none_of_later_issues)
 {
 	static const char *const listed[] = {
-		"shm",		 "listen",	"owner",	"names",   "native-histograms",
-		"created-lines", "stale-after", "linger",	"config",  "log-level",
-		"log-format",	 "check",	"dump-metrics", "version", "help",
-		"spool",	 "journal",	"check-export"};
-	static const char *const later[] = {"--no-bpf", "--slow-io-ms", "--web-config", "--bundle",
-					    "--print-sd"};
+		"shm",		 "listen",	"owner",      "names",	 "native-histograms",
+		"created-lines", "stale-after", "linger",     "config",	 "log-level",
+		"no-bpf",	 "slow-io-ms",	"log-format", "check",	 "dump-metrics",
+		"version",	 "help",	"spool",      "journal", "check-export"};
+	static const char *const later[] = {"--web-config", "--bundle", "--print-sd"};
 	struct buf text;
 
 	buf_init(&text, 1 << 20);
@@ -105,6 +104,19 @@ Test(options, help_lists_every_flag_and_none_of_later_issues)
 		cr_expect_eq(parse(later[i]), -EINVAL);
 	}
 	buf_done(&text);
+}
+
+Test(options, probes_can_be_left_out_and_told_what_is_slow)
+{
+	cr_assert_eq(parse("--shm /a"), 0);
+	cr_expect_not(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 10);
+	cr_assert_eq(parse("--shm /a --no-bpf --slow-io-ms 0"), 0);
+	cr_expect(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 0);
+	cr_assert_eq(parse("--shm /a --slow-io-ms 60000"), 0);
+	refused("--shm /a --slow-io-ms 60001", "--slow-io-ms", "60001", "milliseconds");
+	refused("--shm /a --slow-io-ms 1.5", "--slow-io-ms", "1.5", "milliseconds");
 }
 
 Test(options, help_names_the_environment_and_fits_a_terminal)

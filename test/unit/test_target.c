@@ -614,11 +614,7 @@ Test(target, agent_facts_are_shown)
 /* Every agent row whose subject exists is there with every initial label value, and no other. */
 Test(target, the_catalogue_and_the_agents_families_agree)
 {
-	static const char *const later[] = {
-		"blixard_agent_export_",   "blixard_agent_spool_",
-		"blixard_agent_bpf_",	   "blixard_agent_spans_",
-		"blixard_agent_redacted_", "blixard_span_",
-		"blixard_storage_",	   "blixard_agent_ring_unacknowledged_items"};
+	static const char *const later[] = {"blixard_agent_export_", "blixard_agent_spool_"};
 	const struct snapshot *s;
 
 	target = start(10, 300);
@@ -1286,4 +1282,80 @@ Test(target, spans_left_open_by_a_dead_node_are_delivered_once_as_crashed)
 		turn_once();
 	cr_expect_eq(n_got, 0, "done is done");
 	blix_map_close(map);
+}
+
+Test(target, open_spans_are_shown_by_name_and_age_and_crashed_ones_counted)
+{
+	struct target_open_span spans[TARGET_OPEN_SPANS_MAX];
+	uint64_t now = (uint64_t)(now_s() * 1e9);
+	uint32_t total = 0;
+
+	file = make_node(7);
+	own_lane1();
+	record_open_span(file, 1, 5, shm_file_string(file, "StartVm"), now - 3000000000, NULL);
+	record_open_span(file, 0, 6, shm_file_string(file, "StartVm"), now - 7000000000, NULL);
+	write_span(1);
+	target = start_wanting(true, false);
+	EVENTUALLY(target, n_got == 1);
+	cr_expect_eq(value(target, "blixard_span_open", "StartVm"), 2u);
+	cr_expect_eq(value(target, "blixard_agent_ring_unacknowledged_items", "span"), 1u);
+	cr_assert_eq(target_open_spans(target, spans, TARGET_OPEN_SPANS_MAX, &total), 2u);
+	cr_expect_eq(total, 2u);
+	cr_expect_str_eq(spans[0].name, "StartVm");
+	cr_expect_eq(spans[0].span_id[0], 6, "the oldest first");
+	cr_expect(spans[0].age_s >= 7 && spans[0].age_s < 60);
+	cr_expect_eq(target_open_spans(target, spans, 1, &total), 1u);
+	release_all();
+	cr_expect_eq(value(target, "blixard_agent_ring_unacknowledged_items", "span"), 0u);
+	shm_file_abandon(file);
+	EVENTUALLY(target, value(target, "blixard_agent_spans_crashed_total", NULL) == 2);
+	cr_expect_not(is_shown(target_collect(target), "blixard_span_open", "StartVm"));
+	cr_expect_eq(target_open_spans(target, spans, 20, &total), 0u);
+	release_all();
+}
+
+Test(target, the_resource_is_there_while_a_file_is_attached)
+{
+	struct batch_resource *r;
+
+	target = start(10, 300);
+	cr_expect_null(target_resource(target));
+	file = make_node(7);
+	EVENTUALLY(target, st.node_up);
+	r = target_resource(target);
+	cr_assert_not_null(r);
+	cr_expect_eq(r->node_id, 7u);
+	cr_expect_eq(r->service_instance_id.len, strlen("test/7"));
+}
+
+Test(target, an_orphan_is_emptied_and_recovered_once)
+{
+	struct target_options o = {.shm_path = path, .wants_traces = true, .spans_delay_ms = 20};
+	struct target_events e = events;
+	char orphan[256], reason[BLIX_REASON_MAX];
+	struct disk *disk = NULL;
+
+	cr_assert_eq(disk_new(base, 16, &disk), 0);
+	file = make_node(7);
+	own_lane1();
+	write_span(1);
+	record_open_span(file, 1, 99, shm_file_string(file, "StartVm"), 1000, NULL);
+	snprintf(orphan, sizeof(orphan), "%s.o.00112233445566778899aabbccddeeff", path);
+	shm_file_abandon(file);
+	cr_assert_eq(rename(path, orphan), 0);
+	e.batch = keep_batch;
+	o.disk = disk;
+	cr_assert_eq(target_new(base, &o, &e, &target), 0);
+	EVENTUALLY(target, n_got > 0 && st.records_spans == 1 &&
+				   value(target, "blixard_agent_spans_crashed_total", NULL) == 1);
+	cr_expect_eq(value(target, "blixard_agent_orphans_pending", NULL), 1u);
+	cr_assert_eq(blix_map_open(orphan, &(struct blix_map_options){0}, &map, reason), 0);
+	cr_expect_not(drain_is_done(map));
+	release_all();
+	EVENTUALLY(target, drain_is_done(map) && st.orphans == 0);
+	map = blix_map_close(map);
+	unlink(orphan);
+	target = target_free(target);
+	disk_free(disk, 1000);
+	cr_expect_eq(n_got, 0, "told once");
 }

@@ -1,0 +1,114 @@
+/* agent/input/target_orphans.c - files that dead predecessors left beside the current one. See
+ * target_private.h.
+ *
+ * A node that restarts while no agent runs moves its predecessor's file aside (PATH.o.INCARNATION).
+ * Those are drained and recovered too, one at a time, by whoever holds their consumer lock, and then
+ * marked done. They are found by the disk thread (look.h), so the loop never lists a directory. */
+#include "agent/input/target_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Done, or of a kind that nobody can drain. */
+static bool is_judged(const struct target *t, const char *name)
+{
+	for (int i = 0; i < TARGET_ORPHANS_JUDGED; i++)
+		if (strcmp(t->orphans_judged[i], name) == 0)
+			return true;
+	return false;
+}
+
+static void judge(struct target *t, const char *name)
+{
+	strcpy(t->orphans_judged[t->next_judged++ % TARGET_ORPHANS_JUDGED], name);
+}
+
+uint32_t target_orphans_pending(const struct target *t)
+{
+	const struct look_result *look = look_result(t->look);
+	uint32_t n = look->orphans;
+
+	for (uint32_t i = 0; i < look->n_names; i++)
+		n -= is_judged(t, look->names[i]) && n > 0;
+	return n;
+}
+
+void target_drop_orphan(struct target *t, bool back_soon)
+{
+	target_close_attached(&t->orphan, back_soon);
+}
+
+/* 0: it is being drained now. Else it is nothing for us: now (-EAGAIN), or ever. */
+static int take(struct target *t, const char *name)
+{
+	const struct blix_map_options options = {
+		.check_owner = t->options.check_owner, .owner = t->options.owner, .consumer = true};
+	char path[sizeof(t->path) + LOOK_ORPHAN_BYTES + 4], reason[BLIX_REASON_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "%s.o.%s", t->path, name);
+	r = blix_map_open(path, &options, &t->orphan.map, reason);
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN)
+		return -EAGAIN;
+	if (r < 0)
+		return r;
+	if (drain_is_done(t->orphan.map))
+		return -EALREADY;
+	if (blix_map_owner_state(t->orphan.map) != BLIX_OWNER_GONE)
+		return -EAGAIN;
+	target_take_resource(t, &t->orphan);
+	r = target_start_drain(t, &t->orphan);
+	return r == -EBUSY || r == -ENOMEM ? -EAGAIN : r;
+}
+
+/* Once an answer of the disk thread, so that what cannot be had now is tried again every 10 s. */
+static void look_for_one(struct target *t, uint64_t now_ns)
+{
+	const struct look_result *look = look_result(t->look);
+
+	if (look->at_ns == t->orphans_looked_ns || t->options.watch_only)
+		return;
+	for (uint32_t i = 0; i < look->n_names; i++) {
+		int r;
+
+		if (is_judged(t, look->names[i]))
+			continue;
+		r = take(t, look->names[i]);
+		if (r == 0) {
+			strcpy(t->orphan_name, look->names[i]);
+			t->orphan_polled_ns = now_ns;
+			return; /* the others when it is done */
+		}
+		target_drop_orphan(t, false);
+		if (r != -EAGAIN)
+			judge(t, look->names[i]);
+	}
+	t->orphans_looked_ns = look->at_ns;
+}
+
+void target_turn_orphans(struct target *t, uint64_t now_ns)
+{
+	struct target_attached *o = &t->orphan;
+	struct custody_figures figures;
+	bool damaged, done;
+
+	if (!o->map) {
+		look_for_one(t, now_ns);
+		return;
+	}
+	damaged = blix_map_refresh(o->map) == -ENODATA;
+	if (!damaged && drain_poll(o->drain, target_elapsed_ms(&t->orphan_polled_ns, now_ns)))
+		return;
+	done = !damaged && drain_finish(o->drain);
+	drain_custody(o->drain, &figures);
+	damaged |= blix_map_poisoned(o->map);
+	if (!done && !damaged && !figures.stuck)
+		return; /* somebody still answers for what it gave */
+	if (done)
+		target_say(t, TARGET_LOG_STATE, "orphan_found",
+			   "emptied the file of a dead predecessor, incarnation %s",
+			   t->orphan_name);
+	judge(t, t->orphan_name);
+	target_drop_orphan(t, false);
+}

@@ -1,0 +1,696 @@
+/* node-hooks/span.c - spans: begin, what is added to them, end.
+ *
+ * A span is written into its slot from the beginning: each item's bytes first, then used_bytes with
+ * release. So it is whole after a kill at any instruction. Its end copies the slot into the ring,
+ * as one record.
+ *
+ * Thread rule: any thread; one span is one thread's at a time. */
+#include "items.h"
+#include "w3c.h"
+
+enum {
+	PLACE_SLOT_BITS = 14,
+	PLACE_SLOT_MASK = (1 << PLACE_SLOT_BITS) - 1,
+	SLOT_BYTES = sizeof(((struct blix_span_slot *)0)->data),
+	BODY_WORDS = sizeof(struct blix_span_body) / 8,
+	BAGGAGE_VALUE_MAX = 256,
+};
+_Static_assert(2 * BLIX_CAP_SLOTS <= 1 << PLACE_SLOT_BITS, "lane 0 has twice as many slots");
+_Static_assert(sizeof(blix_span) == 32, "ABI");
+
+/* The paths of every span are one piece each: calls between them cost as much as their work. */
+#define INLINE inline __attribute__((always_inline))
+
+/* ---- begin ---------------------------------------------------------------------------------- */
+
+/* What a new span inherits; ids as the words they are in memory. */
+struct origin {
+	uint64_t trace[2];
+	uint64_t span;
+	uint8_t trace_flags;
+	bool remote;
+	struct blix_carried_text text;
+};
+
+struct ids {
+	uint64_t trace[2];
+	uint64_t span;
+};
+
+static uint64_t id_word(const uint8_t *id)
+{
+	uint64_t word;
+
+	memcpy(&word, id, sizeof(word));
+	return word;
+}
+
+static bool has_ids(const struct blix_context *context)
+{
+	return (id_word(context->trace_id) | id_word(context->trace_id + 8)) != 0 &&
+	       id_word(context->span_id) != 0;
+}
+
+/* Copies of chosen baggage members. */
+static void add_baggage(struct blix_run *run, uint8_t *n_attrs,
+			const struct blix_carried_text *text)
+{
+	const struct blix_baggage_keys *keys = blix_load_acquire(&blix_baggage_keys_);
+	char value[BAGGAGE_VALUE_MAX];
+	uint32_t len;
+
+	for (uint32_t i = 0; keys && i < keys->n; i++) {
+		if (blix_w3c_baggage_value(text->baggage, text->baggage_len, keys->text[i], value,
+					   sizeof(value), &len) &&
+		    *n_attrs < blix_setting(span_attrs_max) &&
+		    blix_run_text(run, keys->key[i], BLIX_ITEM_STRING, value, len,
+				  blix_setting(span_value_chars)))
+			++*n_attrs;
+	}
+}
+
+static void add_carried(struct blix_span_slot *slot, const struct blix_carried_text *text)
+{
+	struct blix_run run = {.words = (blix_run_word *)(void *)slot->data, .size = SLOT_BYTES};
+	uint8_t n_attrs = 0;
+
+	if (text->tracestate_len > 0)
+		(void)blix_run_put(&run, BLIX_NO_KEY, BLIX_ITEM_TRACESTATE, 0, text->tracestate,
+				   text->tracestate_len);
+	if (text->baggage_len > 0)
+		add_baggage(&run, &n_attrs, text);
+	blix_store_data(&slot->n_attrs, n_attrs);
+	blix_store_release(&slot->used_bytes, run.used); /* the bytes before it */
+}
+
+/* Give the span a slot. False: there is no file, or no free one. */
+static bool record(struct blix_thread *thread, const struct ids *ids, uint8_t flags, blix_name name,
+		   enum blix_span_kind kind, const struct origin *origin,
+		   struct blix_slot_ref *ret_ref)
+{
+	struct blix_session *session = blix_thread_session(thread);
+	struct blix_slot_head head;
+	bool done;
+
+	if (!session)
+		return false;
+	if (!blix_thread_enter(thread)) {
+		blix_count_drop_anywhere(session, BLIX_DROP_SPAN, BLIX_DROP_REENTRANT);
+		return false;
+	}
+	memcpy(head.trace_id, ids->trace, sizeof(head.trace_id));
+	memcpy(head.span_id, &ids->span, sizeof(head.span_id));
+	memcpy(head.parent_id, &origin->span, sizeof(head.parent_id));
+	head.name_id = (name.id ? name.id : blix_own_keys_.overflow.id) - 1;
+	head.scope_id = 0;
+	head.kind = (uint8_t)kind;
+	head.trace_flags = flags;
+	head.span_flags = origin->remote ? BLIX_SPAN_PARENT_REMOTE : 0;
+	head.tid = thread->tid;
+	head.start_ns = blix_clock_now();
+	done = blix_slot_begin(&session->view,
+			       blix_thread_owns_lane(thread, session) ? thread->lane : 0,
+			       &thread->slot_hint, &head, ret_ref) == 0;
+	if (done && (origin->text.tracestate_len | origin->text.baggage_len))
+		add_carried(blix_view_slot(&session->view, ret_ref->lane, ret_ref->slot),
+			    &origin->text);
+	blix_thread_leave(thread);
+	return done;
+}
+
+/* The same for what most spans do not have: a tracestate or baggage of its parent, and a threshold
+ * by which it decided, which it says in its tracestate for those who count spans. */
+static __attribute__((noinline)) uint16_t carry(const struct ids *ids, struct origin *origin,
+						uint64_t word, bool sampled,
+						char tracestate[BLIX_TRACESTATE_BYTES])
+{
+	if (word & BLIX_THRESHOLD_TOLD) {
+		origin->text.tracestate_len = blix_w3c_set_threshold(
+			origin->text.tracestate, origin->text.tracestate_len,
+			sampled ? word & ~BLIX_THRESHOLD_TOLD : BLIX_W3C_NO_THRESHOLD, tracestate);
+		origin->text.tracestate = tracestate;
+	}
+	return blix_carried_new(ids->span, &origin->text);
+}
+
+/* The handle is put together in registers and stored in two pieces, the size in which it is copied
+ * ever after. */
+typedef uint64_t pair __attribute__((vector_size(16), aligned(4), may_alias));
+
+static INLINE blix_span make_handle(struct ids ids, uint32_t place, uint16_t carried,
+				    uint8_t trace_flags, uint8_t generation)
+{
+	blix_span span;
+	uint64_t rest = (uint64_t)place | (uint64_t)carried << 32 | (uint64_t)trace_flags << 48 |
+			(uint64_t)generation << 56;
+
+	((pair *)(void *)&span)[0] = (pair){ids.trace[0], ids.trace[1]};
+	((pair *)(void *)&span)[1] = (pair){ids.span, rest};
+	return span;
+}
+_Static_assert(offsetof(blix_span, place) == 24 && offsetof(blix_span, carried) == 28 &&
+		       offsetof(blix_span, trace_flags) == 30 &&
+		       offsetof(blix_span, generation) == 31,
+	       "put together as words");
+
+static INLINE blix_span begin(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
+			      const struct origin *from)
+{
+	struct origin origin = *from;
+	struct ids ids = {.trace = {from->trace[0], from->trace[1]}};
+	uint8_t flags = from->trace_flags & BLIX_TRACE_RANDOM;
+	uint16_t carried = 0;
+	struct blix_slot_ref ref;
+	bool sampled = from->trace_flags & BLIX_TRACE_SAMPLED;
+	bool is_root = (ids.trace[0] | ids.trace[1]) == 0 || from->span == 0;
+	uint64_t word = 0;
+	bool recorded = false;
+	char tracestate[BLIX_TRACESTATE_BYTES]; /* touched only by who has one */
+
+	if (is_root) {
+		origin.span = 0;
+		origin.remote = false;
+		origin.text.tracestate_len = 0; /* it belongs to another trace */
+		blix_id_trace(thread, ids.trace);
+		flags = BLIX_TRACE_RANDOM;
+	}
+	ids.span = blix_id_span(thread);
+	if (is_root || !blix_setting(parent_based)) {
+		word = blix_load_relaxed(
+			&blix_thresholds_[name.index < BLIX_NAMES_MAX ? name.index : 0]);
+		sampled = blix_is_sampled(word, ids.trace[1]);
+	}
+	flags |= sampled ? BLIX_TRACE_SAMPLED : 0;
+	if (__builtin_expect((word & BLIX_THRESHOLD_TOLD) != 0 || origin.text.tracestate_len != 0 ||
+				     origin.text.baggage_len != 0,
+			     0))
+		carried = carry(&ids, &origin, word, sampled, tracestate);
+	if (sampled)
+		recorded = record(thread, &ids, flags, name, kind, &origin, &ref);
+	return make_handle(ids, recorded ? 1 + (ref.lane << PLACE_SLOT_BITS | ref.slot) : 0,
+			   carried, flags, recorded ? (uint8_t)ref.gen : 0);
+}
+
+static uint32_t at_most(uint32_t value, uint32_t max)
+{
+	return value < max ? value : max;
+}
+
+static INLINE blix_span begin_below(struct blix_thread *thread, blix_name name,
+				    enum blix_span_kind kind, const struct blix_context *context)
+{
+	struct origin origin = {
+		.trace = {id_word(context->trace_id), id_word(context->trace_id + 8)},
+		.span = id_word(context->span_id),
+		.trace_flags = context->trace_flags,
+		.remote = context->remote != 0,
+		.text = {.tracestate = context->tracestate,
+			 .baggage = context->baggage,
+			 .tracestate_len = at_most(context->tracestate_len, BLIX_TRACESTATE_BYTES),
+			 .baggage_len = at_most(context->baggage_len, BLIX_BAGGAGE_BYTES)},
+	};
+
+	return begin(thread, name, kind, &origin);
+}
+
+/* A stack frame of its own for what most spans do not have. */
+static __attribute__((noinline)) blix_span begin_carrying(struct blix_thread *thread,
+							  blix_name name, enum blix_span_kind kind,
+							  const blix_span *parent)
+{
+	struct blix_context context = blix_context_of(*parent);
+
+	return begin_below(thread, name, kind, &context);
+}
+
+static inline __attribute__((always_inline)) blix_span begin_under(struct blix_thread *thread,
+								   blix_name name,
+								   enum blix_span_kind kind,
+								   const blix_span *parent)
+{
+	struct origin origin = {
+		.trace = {id_word(parent->trace_id), id_word(parent->trace_id + 8)},
+		.span = id_word(parent->span_id),
+		.trace_flags = parent->trace_flags,
+	};
+
+	if (parent->carried)
+		return begin_carrying(thread, name, kind, parent);
+	return begin(thread, name, kind, &origin);
+}
+
+blix_span blix_span_begin(blix_name name, enum blix_span_kind kind,
+			  const struct blix_context *parent)
+{
+	struct blix_thread *thread = &blix_thread_;
+
+	if (parent)
+		return begin_below(thread, name, kind, parent);
+	return begin_under(thread, name, kind, &thread->current);
+}
+
+blix_span blix_span_begin_under(blix_name name, enum blix_span_kind kind, blix_span parent)
+{
+	return begin_under(&blix_thread_, name, kind, &parent);
+}
+
+/* ---- finding it again ----------------------------------------------------------------------- */
+
+/* A change of a span's slot, from open_change() to close_change(). */
+struct change {
+	struct blix_thread *thread;
+	struct blix_session *session;
+	struct blix_span_slot *slot;
+	struct blix_slot_ref ref;
+	struct blix_run run;
+};
+
+/* The slot of an open span. Its random id proves that the slot is still its own, whichever session
+ * the handle is of. */
+static INLINE struct blix_span_slot *find(const struct blix_view *view, const blix_span *span,
+					  struct blix_slot_ref *ret_ref)
+{
+	uint32_t lane = (span->place - 1) >> PLACE_SLOT_BITS;
+	uint32_t index = (span->place - 1) & PLACE_SLOT_MASK;
+	struct blix_span_slot *slot;
+	uint64_t ctl;
+
+	if (lane >= view->n_lanes || index >= blix_view_slot_count(view, lane))
+		return NULL;
+	slot = blix_view_slot(view, lane, index);
+	ctl = blix_load_acquire(&slot->ctl);
+	if ((ctl & 0xff) != BLIX_SLOT_OPEN || (uint8_t)(ctl >> 8) != span->generation ||
+	    blix_load_data((blix_run_word *)(void *)slot->span_id) != id_word(span->span_id))
+		return NULL;
+	*ret_ref = (struct blix_slot_ref){.lane = lane, .slot = index, .gen = ctl >> 8};
+	return slot;
+}
+
+static INLINE bool open_change(struct change *c, const blix_span *span)
+{
+	uint32_t used;
+
+	c->thread = &blix_thread_;
+	c->session = blix_thread_session(c->thread);
+	if (!c->session)
+		return false;
+	if (!blix_thread_enter(c->thread)) {
+		blix_count_stat(c->session, BLIX_STAT_STALE_HANDLE);
+		return false;
+	}
+	c->slot = find(&c->session->view, span, &c->ref);
+	if (!c->slot) {
+		blix_count_stat(c->session, BLIX_STAT_STALE_HANDLE);
+		blix_thread_leave(c->thread);
+		return false;
+	}
+	used = blix_load_relaxed(&c->slot->used_bytes);
+	c->run = (struct blix_run){
+		.words = (blix_run_word *)(void *)c->slot->data,
+		.used = used > SLOT_BYTES || used % 8 ? SLOT_BYTES
+						      : used, /* scribbled over: full */
+		.size = SLOT_BYTES,
+	};
+	return true;
+}
+
+static INLINE void close_change(struct change *c)
+{
+	/* Release: the items' bytes before it; pairs with the recovery's acquire of ctl. */
+	blix_store_release(&c->slot->used_bytes, c->run.used);
+	blix_thread_leave(c->thread);
+}
+
+static void count_dropped(uint16_t *count, uint64_t n)
+{
+	if (n > 0)
+		blix_store_data(count, blix_add_u16(blix_load_data(count), n));
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+static void add_attrs(struct change *c, const struct blix_attr *attrs, size_t n)
+{
+	uint8_t have = blix_load_data(&c->slot->n_attrs);
+	uint32_t max = blix_setting(span_attrs_max);
+	uint32_t dropped = blix_run_attrs(&c->run, attrs, n, max > have ? max - have : 0,
+					  blix_setting(span_value_chars));
+
+	blix_store_data(&c->slot->n_attrs, (uint8_t)(have + (n - dropped)));
+	count_dropped(&c->slot->dropped_attrs, dropped);
+}
+
+void blix_span_attrs(blix_span span, const struct blix_attr *attrs, size_t n)
+{
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	add_attrs(&c, attrs, n);
+	close_change(&c);
+}
+
+static void add_one(const blix_span *span, struct blix_attr attr)
+{
+	struct change c;
+
+	if (!open_change(&c, span))
+		return;
+	add_attrs(&c, &attr, 1);
+	close_change(&c);
+}
+
+/* May one more attribute with an item of `len` bytes be added? It is counted either way. */
+static INLINE bool admit(struct change *c, blix_key key, uint32_t len)
+{
+	uint8_t have = blix_load_data(&c->slot->n_attrs);
+
+	if (__builtin_expect(key.id == 0 || have >= blix_setting(span_attrs_max) ||
+				     len > blix_run_left(&c->run),
+			     0)) {
+		count_dropped(&c->slot->dropped_attrs, 1);
+		return false;
+	}
+	blix_store_data(&c->slot->n_attrs, (uint8_t)(have + 1));
+	return true;
+}
+
+static INLINE void add_word(const blix_span *span, blix_key key, uint8_t type, uint64_t word)
+{
+	struct change c;
+
+	if (span->place == 0 || !open_change(&c, span))
+		return;
+	if (admit(&c, key, sizeof(struct blix_item) + 8))
+		blix_store_data(blix_run_head(&c.run, key, type, 0, 8), word);
+	close_change(&c);
+}
+
+void blix_span_text(blix_span span, blix_key key, const char *text, size_t len_bytes)
+{
+	struct change c;
+
+	if (span.place == 0)
+		return;
+	if (len_bytes > SLOT_BYTES || len_bytes > blix_setting(span_value_chars) || !text) {
+		add_one(&span, blix_attr_text(key, text, len_bytes));
+		return;
+	}
+	if (!open_change(&c, &span))
+		return;
+	if (__builtin_expect(blix_run_left(&c.run) < sizeof(struct blix_item) + len_bytes + 7, 0)) {
+		struct blix_attr attr = blix_attr_text(key, text, len_bytes);
+
+		add_attrs(&c, &attr, 1); /* cut */
+	} else if (admit(&c, key, 0)) {
+		blix_run_bytes(blix_run_head(&c.run, key, BLIX_ITEM_STRING, 0, (uint32_t)len_bytes),
+			       text, (uint32_t)len_bytes);
+	}
+	close_change(&c);
+}
+
+void blix_span_str(blix_span span, blix_key key, const char *text)
+{
+	if (span.place != 0)
+		blix_span_text(span, key, text ? text : "", text ? strlen(text) : 0);
+}
+
+void blix_span_i64(blix_span span, blix_key key, int64_t value)
+{
+	add_word(&span, key, BLIX_ITEM_I64, (uint64_t)value);
+}
+
+void blix_span_f64(blix_span span, blix_key key, double value)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	add_word(&span, key, BLIX_ITEM_F64, bits);
+}
+
+void blix_span_bool(blix_span span, blix_key key, int value)
+{
+	add_word(&span, key, BLIX_ITEM_BOOL, value != 0);
+}
+
+void blix_span_bytes(blix_span span, blix_key key, const void *bytes, size_t len_bytes)
+{
+	if (span.place != 0)
+		add_one(&span, blix_attr_bytes(key, bytes, len_bytes));
+}
+
+void blix_span_str_array(blix_span span, blix_key key, const char *const *strings, size_t n)
+{
+	if (span.place != 0)
+		add_one(&span, blix_attr_str_array(key, strings, n));
+}
+
+/* ---- events, links, status ------------------------------------------------------------------ */
+
+/* An item that holds items: room for its own head is left, its length is known at the end. */
+static bool begin_nested(const struct change *c, uint32_t fixed_bytes, struct blix_run *nested)
+{
+	uint32_t head = sizeof(struct blix_item);
+
+	if (blix_run_left(&c->run) < head + fixed_bytes)
+		return false;
+	*nested = (struct blix_run){
+		.words = c->run.words + (c->run.used + head) / 8,
+		.used = fixed_bytes,
+		.size = blix_run_left(&c->run) - head,
+	};
+	return true;
+}
+
+static void store_words(blix_run_word *to, const void *from, uint32_t len)
+{
+	uint64_t word;
+
+	for (uint32_t at = 0; at < len; at += 8) {
+		memcpy(&word, (const uint8_t *)from + at, 8);
+		blix_store_data(to + at / 8, word);
+	}
+}
+
+void blix_span_event_add(blix_span span, blix_key name, const struct blix_attr *attrs, size_t n)
+{
+	struct blix_event event = {.t_ns = 0};
+	struct blix_run nested;
+	struct change c;
+
+	if (span.place == 0)
+		return;
+	event.t_ns = blix_clock_now();
+	if (!open_change(&c, &span))
+		return;
+	if (name.id == 0 || blix_load_data(&c.slot->n_events) >= blix_setting(span_events_max) ||
+	    !begin_nested(&c, sizeof(event), &nested)) {
+		count_dropped(&c.slot->dropped_events, 1);
+	} else {
+		event.dropped_attrs =
+			(uint16_t)blix_run_attrs(&nested, attrs, n, blix_setting(event_attrs_max),
+						 blix_setting(span_value_chars));
+		store_words(nested.words, &event, sizeof(event));
+		(void)blix_run_head(&c.run, name, BLIX_ITEM_EVENT, 0, nested.used);
+		blix_store_data(&c.slot->n_events,
+				(uint8_t)(blix_load_data(&c.slot->n_events) + 1));
+	}
+	close_change(&c);
+}
+
+static bool add_link(struct change *c, const struct blix_context *to, const struct blix_attr *attrs,
+		     size_t n)
+{
+	struct blix_link link = {
+		.trace_flags = to->trace_flags,
+		.link_flags = to->remote ? BLIX_SPAN_PARENT_REMOTE : 0,
+	};
+	struct blix_run nested;
+
+	memcpy(link.trace_id, to->trace_id, sizeof(link.trace_id));
+	memcpy(link.span_id, to->span_id, sizeof(link.span_id));
+	if (blix_load_data(&c->slot->n_links) >= blix_setting(span_links_max) ||
+	    !begin_nested(c, sizeof(link), &nested))
+		return false;
+	if (to->tracestate_len > 0)
+		(void)blix_run_put(&nested, BLIX_NO_KEY, BLIX_ITEM_TRACESTATE, 0, to->tracestate,
+				   at_most(to->tracestate_len, BLIX_TRACESTATE_BYTES));
+	link.dropped_attrs = (uint16_t)blix_run_attrs(
+		&nested, attrs, n, blix_setting(link_attrs_max), blix_setting(span_value_chars));
+	store_words(nested.words, &link, sizeof(link));
+	(void)blix_run_head(&c->run, BLIX_NO_KEY, BLIX_ITEM_LINK, 0, nested.used);
+	blix_store_data(&c->slot->n_links, (uint8_t)(blix_load_data(&c->slot->n_links) + 1));
+	return true;
+}
+
+void blix_span_link_add(blix_span span, const struct blix_context *to,
+			const struct blix_attr *attrs, size_t n)
+{
+	struct change c;
+
+	if (span.place == 0 || !to || !has_ids(to) || !open_change(&c, &span))
+		return;
+	if (!add_link(&c, to, attrs, n))
+		count_dropped(&c.slot->dropped_links, 1);
+	close_change(&c);
+}
+
+static void set_status(struct change *c, enum blix_span_status status, const char *text)
+{
+	if (status == BLIX_SPAN_UNSET || blix_load_data(&c->slot->status) == BLIX_SPAN_OK)
+		return;
+	blix_store_data(&c->slot->status, (uint8_t)status);
+	if (status == BLIX_SPAN_ERROR && text && *text)
+		(void)blix_run_text(&c->run, BLIX_NO_KEY, BLIX_ITEM_STATUS, text, strlen(text),
+				    UINT32_MAX);
+}
+
+void blix_span_status(blix_span span, enum blix_span_status status, const char *text)
+{
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	set_status(&c, status, text);
+	close_change(&c);
+}
+
+void blix_span_failed(blix_span span, const char *type, const char *text)
+{
+	struct blix_attr attrs[2];
+	struct blix_attr error_type;
+	size_t n = 0;
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	set_status(&c, BLIX_SPAN_ERROR, text);
+	error_type = blix_attr_str(blix_own_keys_.error_type, type ? type : "_OTHER");
+	add_attrs(&c, &error_type, 1);
+	close_change(&c);
+	if (type)
+		attrs[n++] = blix_attr_str(blix_own_keys_.exception_type, type);
+	if (text && *text)
+		attrs[n++] = blix_attr_str(blix_own_keys_.exception_message, text);
+	if (n > 0)
+		blix_span_event_add(span, blix_own_keys_.exception, attrs, n);
+}
+
+void blix_span_error(blix_span span, const char *text)
+{
+	blix_span_failed(span, NULL, text);
+}
+
+/* ---- end ------------------------------------------------------------------------------------ */
+
+/* The record of a span as words: each is stored and then loaded at the same size, which the
+ * processor forwards from one to the other. */
+struct record {
+	uint64_t body[BODY_WORDS];
+	uint64_t items[SLOT_BYTES / 8];
+};
+
+#define BODY_WORD(field)	(offsetof(struct blix_span_body, field) / 8)
+#define BODY_SHIFT(field)	(offsetof(struct blix_span_body, field) % 8 * 8)
+#define BODY_PART(field, value) ((uint64_t)(value) << BODY_SHIFT(field))
+
+static void copy_words(uint64_t *to, const void *from, uint32_t n_words)
+{
+	const blix_run_word *words = from;
+
+	for (uint32_t i = 0; i < n_words; i++)
+		to[i] = blix_load_data(words + i);
+}
+
+/* Its head, then its items as they are. */
+static INLINE struct blix_ring_entry compose(struct record *r, const struct change *c,
+					     uint64_t end_ns)
+{
+	const struct blix_span_slot *slot = c->slot;
+	uint64_t start_ns = blix_load_data(&slot->start_ns);
+	uint64_t end = end_ns > start_ns ? end_ns : start_ns;
+	uint64_t dropped = blix_load_data(&slot->dropped_attrs);
+	uint64_t dropped_events = blix_load_data(&slot->dropped_events);
+	uint64_t dropped_links = blix_load_data(&slot->dropped_links);
+	uint8_t status = blix_load_data(&slot->status);
+	bool matters = status == BLIX_SPAN_ERROR || end - start_ns > blix_setting(slow_ns);
+
+	/* The three ids lie in slot and body alike. */
+	copy_words(r->body, slot->trace_id, BODY_WORD(start_ns));
+	r->body[BODY_WORD(start_ns)] = start_ns;
+	r->body[BODY_WORD(end_ns)] = end;
+	r->body[BODY_WORD(name_id)] = BODY_PART(name_id, blix_load_data(&slot->name_id)) |
+				      BODY_PART(scope_id, blix_load_data(&slot->scope_id)) |
+				      BODY_PART(kind, blix_load_data(&slot->kind)) |
+				      BODY_PART(status, status);
+	r->body[BODY_WORD(trace_flags)] =
+		BODY_PART(trace_flags, blix_load_data(&slot->trace_flags)) |
+		BODY_PART(span_flags, (uint8_t)blix_load_data(&slot->span_flags)) |
+		BODY_PART(dropped_attrs, dropped) | BODY_PART(dropped_events, dropped_events) |
+		BODY_PART(dropped_links, dropped_links);
+	copy_words(r->items, c->run.words, c->run.used / 8);
+	return (struct blix_ring_entry){
+		.type = BLIX_REC_SPAN,
+		.flags = (uint16_t)((matters ? BLIX_REC_PRIORITY : 0) |
+				    (dropped | dropped_events | dropped_links ? BLIX_REC_TRUNCATED
+									      : 0)),
+		.n_words = BODY_WORDS + c->run.used / 8,
+		.t_ns = end,
+		.body = r->body,
+	};
+}
+_Static_assert(BODY_WORD(trace_flags) == BODY_WORDS - 1 &&
+		       BODY_WORD(dropped_links) == BODY_WORDS - 1 && BODY_WORD(start_ns) == 4 &&
+		       offsetof(struct blix_span_slot, start_ns) -
+				       offsetof(struct blix_span_slot, trace_id) ==
+			       32,
+	       "the words of the body");
+
+/* A signal handler ends a span in the middle of another change: it is dropped, and its slot free. */
+static void end_reentrant(const struct blix_session *session, const blix_span *span)
+{
+	struct blix_slot_ref ref;
+	struct blix_span_slot *slot = find(&session->view, span, &ref);
+
+	if (!slot) {
+		blix_count_stat(session, BLIX_STAT_STALE_HANDLE);
+		return;
+	}
+	blix_count_drop_anywhere(session, BLIX_DROP_SPAN, BLIX_DROP_REENTRANT);
+	blix_store_release(&slot->ctl, ref.gen << 8 | BLIX_SLOT_FREE);
+}
+
+static void end_recorded(const blix_span *span)
+{
+	uint64_t end_ns = blix_clock_now();
+	struct blix_thread *thread = &blix_thread_;
+	struct blix_session *session = blix_thread_session(thread);
+	struct record record;
+	struct change c;
+	struct blix_ring_entry entry;
+	bool listening;
+
+	if (session && thread->busy) {
+		end_reentrant(session, span);
+		return;
+	}
+	if (!open_change(&c, span))
+		return;
+	entry = compose(&record, &c, end_ns);
+	listening = blix_load_relaxed(&session->listening);
+	if (blix_thread_owns_lane(thread, session))
+		(void)blix_slot_end(&session->view, c.ref, blix_thread_writer(thread, session),
+				    &entry, listening);
+	else
+		(void)blix_slot_end_shared(&session->view, c.ref, &session->shared, thread->tid,
+					   &entry, listening);
+	blix_thread_leave(thread);
+}
+
+void blix_span_end(blix_span span)
+{
+	if (span.place)
+		end_recorded(&span);
+	if (span.carried)
+		blix_carried_end(span.carried, id_word(span.span_id));
+}
