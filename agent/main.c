@@ -80,6 +80,8 @@ int main(int argc, char **argv)
 		return agent_run(&flags, &all);
 	case OPTIONS_CHECK:
 		return agent_check(&all);
+	case OPTIONS_CHECK_EXPORT:
+		return agent_check_export();
 	default:
 		return print_for(&all);
 	}

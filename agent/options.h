@@ -51,12 +51,13 @@ enum {
 	LISTEN_RETRY_MAX_S = 30,
 
 	AGENT_DISK_JOBS_MAX = 256,
-	AGENT_DISK_WAIT_MS = 1000, /* for a running job, at the end */
-	AGENT_TURN_S = 4,	   /* the loop notes that it turns */
-	AGENT_STUCK_S = 10,	   /* /live says so when it has not for this long */
-	AGENT_DRAIN_MS = 1000,	   /* for responses under way, at the end */
-	AGENT_FLUSH_MS = 6000,	   /* for destinations and the spool, at the end */
-	AGENT_CHECK_S = 2,	   /* --check waits this long for what it checks */
+	AGENT_DISK_WAIT_MS = 1000,     /* for a running job, at the end */
+	AGENT_TURN_S = 4,	       /* the loop notes that it turns */
+	AGENT_STUCK_S = 10,	       /* /live says so when it has not for this long */
+	AGENT_DRAIN_MS = 1000,	       /* for responses under way, at the end */
+	AGENT_FLUSH_MS = 6000,	       /* for destinations and the spool, at the end */
+	AGENT_CHECK_EXPORT_MS = 30000, /* --check-export waits no longer for an answer */
+	AGENT_CHECK_S = 2,	       /* --check waits this long for what it checks */
 	AGENT_LOG_WAIT_MS = 500,
 };
 #define LOG_REPEAT_NS (UINT64_C(300) * 1000000000u)
