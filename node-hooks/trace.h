@@ -122,6 +122,7 @@ extern struct blix_settings blix_settings_;
 
 /* Keys of baggage members that become attributes: resolved handles and their texts. */
 struct blix_baggage_keys {
+	const struct blix_baggage_keys *before; /* keeps what was in force reachable */
 	uint32_t n;
 	blix_key key[BLIX_BAGGAGE_KEYS_MAX];
 	char text[BLIX_BAGGAGE_KEYS_MAX][64];
