@@ -219,9 +219,6 @@ bool blix_carried_get(uint16_t carried, uint64_t span_id, struct blix_context *c
 
 void blix_carried_end(uint16_t carried, uint64_t span_id);
 
-/* Times there was no room. */
-extern uint64_t blix_carried_full_;
-
 /* ---- guide.c ---------------------------------------------------------------------------------- */
 
 void blix_guide_before_fork(void);

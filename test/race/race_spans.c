@@ -199,7 +199,7 @@ int main(int argc, char **argv)
 		pthread_create(&threads[i], NULL, hand_on_until_stopped, &seeds[i]);
 	}
 	pthread_create(&threads[THREADS], NULL, read_along, NULL);
-	for (; time(NULL) < end; lives++) {
+	for (; time(NULL) < end || lives <= 3; lives++) {
 		open_file(4, 16 << 10);
 		usleep(50000);
 		blix_close();
