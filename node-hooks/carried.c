@@ -25,8 +25,6 @@ struct entry {
 /* Never touched, never resident. */
 static struct entry entries[ENTRIES];
 
-uint64_t blix_carried_full_;
-
 /* Words, because a reader may be looking at the same time; it then throws its copy away. */
 static void copy_in(uint64_t *to, const char *from, uint32_t len)
 {
@@ -57,6 +55,8 @@ static bool take(struct entry *entry)
 
 uint16_t blix_carried_new(uint64_t id, const struct blix_carried_text *text)
 {
+	const struct blix_session *session;
+
 	if (text->tracestate_len == 0 && text->baggage_len == 0)
 		return 0;
 	for (uint32_t i = 0; i < TRIES; i++) {
@@ -74,7 +74,9 @@ uint16_t blix_carried_new(uint64_t id, const struct blix_carried_text *text)
 		blix_store_release(&entry->owner, id); /* the data before the id */
 		return (uint16_t)(index + 1);
 	}
-	blix_add_shared(&blix_carried_full_, 1);
+	session = blix_load_acquire(&blix_session_);
+	if (session)
+		blix_count_stat(session, BLIX_STAT_CARRIED_FULL);
 	return 0;
 }
 

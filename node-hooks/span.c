@@ -153,8 +153,9 @@ _Static_assert(offsetof(blix_span, place) == 24 && offsetof(blix_span, carried) 
 		       offsetof(blix_span, generation) == 31,
 	       "put together as words");
 
-static INLINE blix_span begin(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
-			      const struct origin *from)
+static __attribute__((noinline)) blix_span begin_fully(struct blix_thread *thread, blix_name name,
+						       enum blix_span_kind kind,
+						       const struct origin *from)
 {
 	struct origin origin = *from;
 	struct ids ids = {.trace = {from->trace[0], from->trace[1]}};
@@ -189,6 +190,20 @@ static INLINE blix_span begin(struct blix_thread *thread, blix_name name, enum b
 		recorded = record(thread, &ids, flags, name, kind, &origin, &ref);
 	return make_handle(ids, recorded ? 1 + (ref.lane << PLACE_SLOT_BITS | ref.slot) : 0,
 			   carried, flags, recorded ? (uint8_t)ref.gen : 0);
+}
+
+/* What follows an unsampled parent and carries nothing is but an id. */
+static INLINE blix_span begin(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
+			      const struct origin *from)
+{
+	struct ids ids = {.trace = {from->trace[0], from->trace[1]}};
+
+	if ((from->trace_flags & BLIX_TRACE_SAMPLED) != 0 || (ids.trace[0] | ids.trace[1]) == 0 ||
+	    from->span == 0 || from->text.tracestate_len != 0 || from->text.baggage_len != 0 ||
+	    !blix_setting(parent_based))
+		return begin_fully(thread, name, kind, from);
+	ids.span = blix_id_span(thread);
+	return make_handle(ids, 0, 0, from->trace_flags & BLIX_TRACE_RANDOM, 0);
 }
 
 static uint32_t at_most(uint32_t value, uint32_t max)

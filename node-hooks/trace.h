@@ -122,6 +122,7 @@ extern struct blix_settings blix_settings_;
 
 /* Keys of baggage members that become attributes: resolved handles and their texts. */
 struct blix_baggage_keys {
+	const struct blix_baggage_keys *before; /* keeps what was in force reachable */
 	uint32_t n;
 	blix_key key[BLIX_BAGGAGE_KEYS_MAX];
 	char text[BLIX_BAGGAGE_KEYS_MAX][64];
@@ -217,9 +218,6 @@ uint16_t blix_carried_new(uint64_t span_id, const struct blix_carried_text *text
 bool blix_carried_get(uint16_t carried, uint64_t span_id, struct blix_context *context);
 
 void blix_carried_end(uint16_t carried, uint64_t span_id);
-
-/* Times there was no room. */
-extern uint64_t blix_carried_full_;
 
 /* ---- guide.c ---------------------------------------------------------------------------------- */
 

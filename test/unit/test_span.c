@@ -1,7 +1,7 @@
 /* Goal: what the program says about its spans is in the file, whole, and nothing else; handles do
  * no harm wherever they turn up; limits count what they drop.
  * Method: record through the public header, read the file as any process could, compare. */
-#include "node-hooks/blixard_hooks.h"
+#include "node-hooks/trace.h"
 #include "test/support/records.h"
 #include "test/support/scratch.h"
 
@@ -762,4 +762,135 @@ Test(span, exemplars_can_be_switched_off)
 	blix_add(counter, 7);
 	cr_expect_eq(exemplar_at(counter.exemplar).seq, 0u);
 	blix_span_end(span);
+}
+
+/* ---- interrupted ------------------------------------------------------------------------------ */
+
+Test(span, what_a_signal_handler_records_within_a_change_is_dropped_and_counted)
+{
+	blix_span open_before, inner;
+
+	open_with(4, 8);
+	open_before = begin("interrupted");
+	cr_assert(blix_thread_enter(&blix_thread_)); /* as if in the midst of a change */
+	inner = begin("in the handler");
+	blix_log(BLIX_ERROR, "in the handler");
+	blix_span_i64(open_before, BLIX_KEY("n"), 1);
+	blix_span_end(open_before);
+	blix_thread_leave(&blix_thread_);
+	cr_expect_not(blix_span_is_recorded(inner));
+	cr_expect_eq(drops_of(BLIX_DROP_SPAN, BLIX_DROP_REENTRANT), 2u);
+	cr_expect_eq(drops_of(BLIX_DROP_LOG, BLIX_DROP_REENTRANT), 1u);
+	cr_expect_eq(stat_of(BLIX_STAT_STALE_HANDLE), 1u);
+	cr_expect_eq(file.n, 0u);
+	blix_span_end(begin("afterwards"));
+	(void)the_span("afterwards");
+}
+
+Test(span, more_carrying_spans_than_there_is_room_for_are_counted_and_let_go)
+{
+	struct blix_context with = {.trace_id = {1}, .span_id = {1}, .baggage_len = 3};
+	static blix_span spans[1100];
+	uint32_t carried = 0;
+
+	memcpy(with.baggage, "a=1", 3);
+	open_with(4, 8);
+	for (int round = 0; round < 2; round++) {
+		carried = 0;
+		for (int i = 0; i < 1100; i++) {
+			spans[i] = blix_span_begin(BLIX_NAME("c"), BLIX_INTERNAL, &with);
+			carried += spans[i].carried != 0;
+		}
+		cr_expect(carried > 900 && carried <= 1024, "%u", carried);
+		for (int i = 0; i < 1100; i++)
+			blix_span_end(spans[i]);
+	}
+	cr_expect_geq(stat_of(BLIX_STAT_CARRIED_FULL), 76u * 2);
+	spans[0] = blix_span_begin(BLIX_NAME("c"), BLIX_INTERNAL, &with);
+	cr_expect_eq(blix_context_of(spans[0]).baggage_len, 3);
+	blix_span_end(spans[0]);
+	cr_expect_eq(blix_context_of(spans[0]).baggage_len, 0);
+	blix_span_end(spans[0]); /* twice: lets go of nothing else */
+}
+
+/* ---- the guide's calls -------------------------------------------------------------------------- */
+
+static uint64_t counted(blix_counter counter)
+{
+	const struct blix_view *view;
+	uint64_t sum = 0;
+
+	look();
+	view = blix_map_view(file.map);
+	for (uint32_t lane = 0; lane < view->n_lanes; lane++)
+		sum += blix_view_cells(view, lane)[counter.cell];
+	return sum;
+}
+
+Test(span, grpc_requests_are_counted_and_fail_by_the_servers_codes)
+{
+	static const struct {
+		int status;
+		const char *code; /* NULL: the caller's fault, or none */
+	} rows[] = {
+		{0, NULL},
+		{1, NULL},
+		{2, "UNKNOWN"},
+		{3, NULL},
+		{4, "DEADLINE_EXCEEDED"},
+		{5, NULL},
+		{6, NULL},
+		{7, NULL},
+		{8, "RESOURCE_EXHAUSTED"},
+		{9, NULL},
+		{10, NULL},
+		{11, NULL},
+		{12, "UNIMPLEMENTED"},
+		{13, "INTERNAL"},
+		{14, "UNAVAILABLE"},
+		{15, "DATA_LOSS"},
+		{16, NULL},
+	};
+	blix_grpc_method method;
+
+	open_with(4, 8);
+	method = blix_grpc_method_of("CreateVm");
+	cr_expect_eq(blix_grpc_method_of("CreateVm").index, method.index);
+	for (size_t i = 0; i < 17; i++)
+		for (size_t k = 0; k <= i; k++)
+			blix_record_grpc_request(method, 1000, rows[i].status);
+	cr_expect_eq(counted(blix_counter_of(BLIX_grpc_requests_total, "CreateVm")), 153u);
+	for (size_t i = 0; i < 17; i++)
+		if (rows[i].code)
+			cr_expect_eq(counted(blix_counter_of(BLIX_grpc_requests_failed_total,
+							     "CreateVm", rows[i].code)),
+				     i + 1, "%s", rows[i].code);
+	blix_record_grpc_request(method, 1000, 99); /* no code: UNKNOWN */
+	cr_expect_eq(
+		counted(blix_counter_of(BLIX_grpc_requests_failed_total, "CreateVm", "UNKNOWN")),
+		4u);
+	blix_record_grpc_request((blix_grpc_method){0}, 1000, 0);
+	cr_expect_eq(counted(blix_counter_of(BLIX_grpc_requests_total, "other")), 1u);
+}
+
+Test(span, storage_operations_and_proposals_are_counted)
+{
+	blix_storage_table table;
+
+	open_with(4, 8);
+	table = blix_storage_table_of("raft_log");
+	blix_record_storage_operation(table, BLIX_STORAGE_WRITE, 1000, 0);
+	blix_record_storage_operation(table, BLIX_STORAGE_WRITE, 1000, -5);
+	blix_record_storage_operation(table, BLIX_STORAGE_READ, 1000, 0);
+	blix_record_storage_operation(table, BLIX_STORAGE_SYNC, 1000, -5);
+	blix_record_storage_operation((blix_storage_table){99}, BLIX_STORAGE_READ, 1000, 0);
+	cr_expect_eq(counted(blix_counter_of(BLIX_storage_writes_total, "raft_log")), 2u);
+	cr_expect_eq(counted(blix_counter_of(BLIX_storage_reads_total, "raft_log")), 1u);
+	cr_expect_eq(counted(blix_counter_of(BLIX_storage_reads_total, "other")), 1u);
+	cr_expect_eq(counted(blix_counter_of(BLIX_storage_errors_total, "write")), 1u);
+	cr_expect_eq(counted(blix_counter_of(BLIX_storage_errors_total, "sync")), 1u);
+	blix_record_raft_proposal(1000, BLIX_RAFT_COMMITTED);
+	blix_record_raft_proposal(1000, BLIX_RAFT_TIMEOUT);
+	cr_expect_eq(counted(blix_counter_of(BLIX_raft_proposals_total)), 2u);
+	cr_expect_eq(counted(blix_counter_of(BLIX_raft_proposals_failed_total, "timeout")), 1u);
 }
