@@ -526,8 +526,8 @@ static int take(struct spool_db *db, struct spool_request *req)
 	if (!stream)
 		return -ENOENT;
 	for (;;) {
-		struct spool_meta m;
-		uint8_t *body;
+		struct spool_meta m = {0};
+		uint8_t *body = NULL;
 		int r = next_row(db, stream, &m);
 
 		if (r == 0 && m.created_unix_ns < oldest_allowed(db)) {

@@ -187,7 +187,7 @@ int spool_row_remove(struct spool_db *db, int64_t id, enum spool_drop reason)
 {
 	static const enum spool_statement deletes[] = {
 		SPOOL_SQL_DELETE_REQUEST, SPOOL_SQL_DELETE_BODY, SPOOL_SQL_DELETE_ORIGINS};
-	struct spool_meta meta;
+	struct spool_meta meta = {0};
 	struct spool_stream *stream;
 	int r = spool_meta_by_id(db, id, &meta);
 

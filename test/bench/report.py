@@ -81,6 +81,12 @@ def otlp():
         row(name[:-2], value, limit)
 
 
+def spool():
+    print("\nA request of 8 KiB through the spool, us of wall time; the disk of $TMPDIR is what costs")
+    for name, value in bench("bench_spool").items():
+        row(name[:-2], value / 1000, unit="us")
+
+
 # ---- processes ---------------------------------------------------------------------------------
 def free_port():
     with socket.socket() as s:
@@ -236,6 +242,7 @@ def main():
         render(known)
     if "otlp" in PARTS:
         otlp()
+        spool()
     if "http" in PARTS:
         http()
     if "storage" in PARTS:

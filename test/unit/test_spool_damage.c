@@ -178,6 +178,8 @@ Test(spool_damage, a_database_cut_anywhere_starts)
 	make_images(false, &db, &wal);
 	for (size_t at = 0; at < db.len; at += at < 2 * PAGE ? 512 : 3001)
 		start_on(db.bytes, at, NULL, 0, at > 0);
+	free(db.bytes);
+	free(wal.bytes);
 }
 
 Test(spool_damage, a_wal_cut_anywhere_starts)
@@ -189,6 +191,8 @@ Test(spool_damage, a_wal_cut_anywhere_starts)
 	for (size_t at = 0; at < wal.len; at += wal.len / 40)
 		start_on(db.bytes, db.len, wal.bytes, at, false);
 	start_on(db.bytes, db.len, wal.bytes, wal.len, true);
+	free(db.bytes);
+	free(wal.bytes);
 }
 
 Test(spool_damage, flipped_bytes_never_come_out)
@@ -204,6 +208,8 @@ Test(spool_damage, flipped_bytes_never_come_out)
 		start_on(db.bytes, db.len, NULL, 0, false);
 		db.bytes[at] ^= 0x41;
 	}
+	free(db.bytes);
+	free(wal.bytes);
 }
 
 Test(spool_damage, a_zeroed_page_costs_its_rows_and_no_more)
@@ -218,6 +224,8 @@ Test(spool_damage, a_zeroed_page_costs_its_rows_and_no_more)
 		start_on(db.bytes, db.len, NULL, 0, false);
 		memcpy(db.bytes + at, page, PAGE);
 	}
+	free(db.bytes);
+	free(wal.bytes);
 }
 
 /* ---- changed behind our back ------------------------------------------------------------------- */
