@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -156,17 +157,16 @@ static struct figures_pipe figures(void)
  * certainty that nothing is. */
 static void pass(uint64_t ns)
 {
-	const struct timeval longest = {.tv_sec = 1, .tv_usec = 500000};
 	uint32_t before = n_sent;
 	struct timespec begin, t;
 
 	now_ns += ns;
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	event_base_loopexit(base, &longest);
 	do {
-		event_base_loop(base, EVLOOP_ONCE);
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		poll(NULL, 0, 1);
 		clock_gettime(CLOCK_MONOTONIC, &t);
-	} while (n_sent == before && !event_base_got_exit(base) && t.tv_sec - begin.tv_sec < 2);
+	} while (n_sent == before && t.tv_sec - begin.tv_sec < 3);
 }
 
 /* ---- answers ------------------------------------------------------------------------------------ */
