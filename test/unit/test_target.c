@@ -1360,3 +1360,36 @@ Test(target, an_orphan_is_emptied_and_recovered_once)
 	disk_free(disk, 1000);
 	cr_expect_eq(n_got, 0, "told once");
 }
+
+Test(target, an_orphan_whose_batch_was_given_up_is_tried_again)
+{
+	struct target_options o = {.shm_path = path, .wants_traces = true, .spans_delay_ms = 20};
+	struct target_events e = events;
+	char orphan[256], reason[BLIX_REASON_MAX];
+	struct disk *disk = NULL;
+
+	cr_assert_eq(disk_new(base, 16, &disk), 0);
+	file = make_node(7);
+	own_lane1();
+	write_span(1);
+	snprintf(orphan, sizeof(orphan), "%s.o.00112233445566778899aabbccddeeff", path);
+	shm_file_abandon(file);
+	cr_assert_eq(rename(path, orphan), 0);
+	e.batch = keep_batch;
+	o.disk = disk;
+	cr_assert_eq(target_new(base, &o, &e, &target), 0);
+	EVENTUALLY(target, n_got == 1);
+	batch_abandon(got[--n_got]);
+	turn_once();
+	EVENTUALLY(target, st.orphans == 1);
+	cr_assert_eq(blix_map_open(orphan, &(struct blix_map_options){0}, &map, reason), 0);
+	cr_expect_not(drain_is_done(map));
+	EVENTUALLY(target, n_got == 1);
+	cr_expect_eq(got[0]->n, 1, "the same span again");
+	release_all();
+	EVENTUALLY(target, drain_is_done(map) && st.orphans == 0);
+	map = blix_map_close(map);
+	unlink(orphan);
+	target = target_free(target);
+	disk_free(disk, 1000);
+}
