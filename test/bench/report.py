@@ -2,7 +2,7 @@
 """make bench: our figures beside the physical limit and the peers, all measured in this run.
 
 Nothing is asserted: machines are noisy. Read the ratios. A peer that is not installed is named and
-left out. report.py BUILD_DIR [hot] [render] [otlp] [http] [idle]; all of them by default.
+left out. report.py BUILD_DIR [hot] [render] [otlp] [drain] [http] [idle]; all of them by default.
 """
 
 import os
@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
-PARTS = sys.argv[2:] or ["hot", "render", "otlp", "http", "idle"]
+PARTS = sys.argv[2:] or ["hot", "render", "otlp", "drain", "http", "idle"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINES = 2000
 IDLE_S = 20
@@ -79,6 +79,16 @@ def otlp():
     limit = next((v for k, v in results.items() if "memcpy" in k), None)
     for name, value in results.items():
         row(name[:-2], value, limit)
+
+
+def drain():
+    print("\nA ring of spans to OTLP, ns a span, one core")
+    results = bench("bench_drain")
+    limit = next((v for k, v in results.items() if "memcpy" in k), None)
+    for name, value in results.items():
+        row(name[:-2], value, limit)
+        if "ring ->" in name:
+            row("", 1e9 / value, unit="spans/s")
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -226,6 +236,8 @@ def main():
         render(known)
     if "otlp" in PARTS:
         otlp()
+    if "drain" in PARTS:
+        drain()
     if "http" in PARTS:
         http()
     if "idle" in PARTS:
