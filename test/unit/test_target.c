@@ -1393,3 +1393,33 @@ Test(target, an_orphan_whose_batch_was_given_up_is_tried_again)
 	target = target_free(target);
 	disk_free(disk, 1000);
 }
+
+Test(target, what_could_not_be_decoded_is_counted_by_reason)
+{
+	static struct record_bytes r;
+	uint32_t key;
+
+	file = make_node(1);
+	own_lane1();
+	key = shm_file_string(file, "vm.name");
+	record_span(&r, 1, shm_file_string(file, "GetVm"), 1000);
+	record_text(&r, BLIX_ITEM_STRING, key, "first");
+	record_text(&r, BLIX_ITEM_STRING, key, "\xff");
+	record_put(&r, "\x01\x02\x03\x04\xff\xff\xff\xff",
+		   8); /* a head that leads beyond the end */
+	cr_assert_eq(record_write(&lane1, BLIX_REC_SPAN, 0, 1000, &r, true), BLIX_DROP_NONE);
+	r.len = 0;
+	record_put(&r, &(struct blix_span_body){.kind = 1}, sizeof(struct blix_span_body));
+	cr_assert_eq(record_write(&lane1, BLIX_REC_SPAN, 0, 1000, &r, true), BLIX_DROP_NONE);
+	target = start_wanting(true, false);
+	EVENTUALLY(target,
+		   st.records_spans == 2 && st.records_refused == 1 && st.records_damaged == 1);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "refused"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "damaged"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "repaired"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "overwritten"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "no_memory"), 0u);
+	EVENTUALLY(target, n_got == 1);
+	cr_expect_eq(got[0]->n, 1u);
+	release_all();
+}
