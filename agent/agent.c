@@ -157,9 +157,31 @@ static void status_of_file(const struct target_status *t, struct serve_status *s
 	s->metrics_refused = t->metrics_refused;
 	s->records_lost = t->records_lost;
 	s->records_corrupt = t->records_corrupt;
+	s->records_refused = t->records_refused;
+	s->records_damaged = t->records_damaged;
+	s->held_up = t->held_up;
 	s->series_overflow = t->series_overflow;
 	s->incarnations = t->incarnations;
 	s->orphans = t->orphans;
+}
+
+static void status_of_spans(struct node *n, struct serve_status *s)
+{
+	_Static_assert((int)SERVE_OPEN_SPANS_MAX == (int)TARGET_OPEN_SPANS_MAX,
+		       "all that are told");
+	_Static_assert(sizeof(((struct serve_open_span *)0)->name) == TARGET_SPAN_NAME_BYTES,
+		       "names");
+	struct target_open_span spans[TARGET_OPEN_SPANS_MAX];
+
+	s->n_open = target_open_spans(n->target, spans, TARGET_OPEN_SPANS_MAX, &s->open_total);
+	for (uint32_t i = 0; i < s->n_open; i++) {
+		struct serve_open_span *to = &s->open[i];
+
+		memcpy(to->name, spans[i].name, sizeof(to->name));
+		memcpy(to->trace_id, spans[i].trace_id, sizeof(to->trace_id));
+		memcpy(to->span_id, spans[i].span_id, sizeof(to->span_id));
+		to->age_s = spans[i].age_s;
+	}
 }
 
 static void status_of_node(const struct target_status *t, struct serve_status *s)
@@ -191,6 +213,7 @@ static void status(void *arg, struct serve_status *ret_status)
 	target_status(n->target, &t);
 	status_of_node(&t, ret_status);
 	status_of_file(&t, ret_status);
+	status_of_spans(n, ret_status);
 	status_of_agent(n, ret_status);
 	json_decref(n->agent->settings);
 	n->agent->settings = control_settings_json(&n->agent->control, clock_ns(CLOCK_MONOTONIC));

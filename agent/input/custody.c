@@ -19,7 +19,6 @@ struct custody {
 	custody_ack ack; /* NULL: freed; only waiting for batches */
 	void *arg;
 	struct cut *first, **last;
-	uint32_t batches; /* of all cuts, not freed yet */
 	struct custody_figures figures;
 };
 
@@ -50,7 +49,7 @@ static void pop(struct custody *c)
 
 static void destroy_if_over(struct custody *c)
 {
-	if (c->ack || c->batches > 0)
+	if (c->ack || c->figures.batches > 0)
 		return;
 	while (c->first)
 		pop(c);
@@ -86,7 +85,7 @@ static void on_freed(void *arg, struct batch *b)
 
 	cut->pending--;
 	cut->abandoned |= b->abandoned;
-	c->batches--;
+	c->figures.batches--;
 	c->figures.bytes -= b->memory.total;
 	advance(c);
 	destroy_if_over(c);
@@ -113,7 +112,7 @@ int custody_cut(struct custody *c, const struct custody_mark *marks, uint32_t n_
 		c->figures.items[batches[i]->signal] += batches[i]->n;
 		c->figures.bytes += batches[i]->memory.total;
 	}
-	c->batches += n_batches;
+	c->figures.batches += n_batches;
 	c->figures.cuts++;
 	*c->last = cut;
 	c->last = &cut->next;

@@ -47,7 +47,8 @@ int custody_cut(struct custody *c, const struct custody_mark *marks, uint32_t n_
 bool custody_has_room(const struct custody *c);
 
 struct custody_figures {
-	uint32_t cuts; /* not acknowledged yet */
+	uint32_t cuts;	  /* not acknowledged yet */
+	uint32_t batches; /* not freed yet */
 	uint64_t bytes;
 	uint64_t items[BATCH_SIGNALS]; /* not acknowledged yet */
 	bool stuck;		       /* something was abandoned: acknowledgement has stopped */

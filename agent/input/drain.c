@@ -210,16 +210,22 @@ static bool is_wanted(const struct drain *d, enum drain_kind kind)
 	}
 }
 
-static void take_record(struct drain *d, uint32_t lane, uint32_t n_words)
+/* False: no memory for it; it was not taken. */
+static bool take_record(struct drain *d, uint32_t lane, uint32_t n_words)
 {
 	struct blix_record head;
 	enum drain_kind kind;
 
 	memcpy(&head, d->record, sizeof(head));
 	kind = kind_of(head.type);
+	if (n_words > 0 && is_wanted(d, kind) && !drain_place(d, lane, d->record, n_words)) {
+		d->totals->decoding.no_memory++;
+		return false;
+	}
 	d->totals->records[kind]++;
-	if (n_words > 0 && is_wanted(d, kind))
-		drain_place(d, lane, d->record, n_words);
+	/* Longer than any batch: nobody gets it. */
+	d->totals->decoding.too_large += n_words == 0 && is_wanted(d, kind);
+	return true;
 }
 
 static void add_growth(uint64_t *total, uint64_t *counted, uint64_t now)
@@ -235,11 +241,16 @@ static bool read_lane(struct drain *d, uint32_t index, size_t *budget)
 	bool empty = false;
 
 	while (!empty && *budget > 0 && custody_has_room(d->custody)) {
+		const struct blix_ring_reader before = lane->reader;
 		int words = blix_ring_next(&lane->reader, d->record, d->record_words);
 		size_t cost = sizeof(struct blix_record);
 
-		if (words > 0 || words == -EMSGSIZE)
-			take_record(d, index, words > 0 ? (uint32_t)words : 0);
+		if ((words > 0 || words == -EMSGSIZE) &&
+		    !take_record(d, index, words > 0 ? (uint32_t)words : 0)) {
+			lane->reader = before;
+			d->no_memory = true;
+			return false;
+		}
 		if (words > 0)
 			cost = (size_t)words * 8;
 		note_placed(lane);
@@ -352,17 +363,19 @@ bool drain_poll(struct drain *d, uint32_t elapsed_ms)
 	double most = 0;
 
 	drain_beat(d);
+	d->no_memory = false;
 	d->clock_ms += elapsed_ms;
 	records_refresh(d->records, d->map);
 	for (uint32_t n = 0; n < d->n_lanes; n++)
 		more |= poll_lane(d, (d->next_lane + n) % d->n_lanes, &budget, &most);
 	d->next_lane = d->n_lanes ? (d->next_lane + 1) % d->n_lanes : 0;
 	room = custody_has_room(d->custody);
-	d->totals->held_up += more && !room;
+	d->totals->held_up += (more && !room) || d->no_memory;
 	cut_if_due(d);
 	note_fill(d);
-	d->interval_ms = more && room ? DRAIN_INTERVAL_MIN_MS
-				      : drain_next_interval(most, elapsed_ms, d->interval_ms);
+	d->interval_ms = d->no_memory	? DRAIN_INTERVAL_HELD_MS
+			 : more && room ? DRAIN_INTERVAL_MIN_MS
+					: drain_next_interval(most, elapsed_ms, d->interval_ms);
 	return more;
 }
 

@@ -28,7 +28,7 @@ struct drain_totals {
 	uint64_t lost; /* overwritten before they were read, by gaps in seq */
 	uint64_t corrupt;
 	uint64_t duplicates;
-	uint64_t held_up;	/* polls that stopped because too much was out */
+	uint64_t held_up;	/* polls that stopped: too much was out, or no memory */
 	uint64_t spans_crashed; /* left open by a dead process, and delivered */
 	uint64_t spans_torn;	/* died before they were open */
 	struct records_counts decoding;

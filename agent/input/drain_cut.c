@@ -85,9 +85,9 @@ void drain_give_up(struct drain *d, enum batch_signal signal)
 	}
 }
 
-/* A batch that is full makes room by being cut. What does not fit an empty one is given up; so is
- * what no memory can be found for, and both are counted. */
-void drain_place(struct drain *d, uint32_t lane, const uint64_t *record, uint32_t n_words)
+/* A batch that is full makes room by being cut. What does not fit an empty one is given up and
+ * counted. */
+bool drain_place(struct drain *d, uint32_t lane, const uint64_t *record, uint32_t n_words)
 {
 	struct blix_record head;
 	enum batch_signal signal;
@@ -102,8 +102,9 @@ void drain_place(struct drain *d, uint32_t lane, const uint64_t *record, uint32_
 	}
 	if (e == 0)
 		drain_note_origin(d, signal, lane, head.seq);
-	else if (e != -EBADMSG)
+	else if (e == -ENOSPC)
 		drain_give_up(d, signal);
+	return e != -ENOMEM;
 }
 
 /* ---- cutting --------------------------------------------------------------------------------- */

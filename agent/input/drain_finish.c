@@ -55,7 +55,9 @@ static void on_slot(void *arg, uint32_t lane, uint32_t index, enum blix_slot_sta
 	}
 	if (e == 0)
 		drain_note_origin(d, BATCH_TRACES, DRAIN_SLOTS, (uint64_t)lane << 32 | index);
-	else if (e != -EBADMSG)
+	else if (e == -ENOMEM)
+		d->totals->decoding.no_memory++;
+	else if (e == -ENOSPC)
 		drain_give_up(d, BATCH_TRACES);
 }
 

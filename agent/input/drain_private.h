@@ -44,6 +44,7 @@ struct drain {
 	double fill;	    /* of the fullest ring after the last poll, not acknowledged */
 	bool recovering;    /* drain_finish() has work to do, and is not waiting for somebody */
 	bool finished;	    /* marked done */
+	bool no_memory;	    /* the last poll ended at a record that could not be kept */
 	uint64_t *record;
 	uint32_t record_words;
 	uint32_t n_lanes;
@@ -55,8 +56,8 @@ struct drain {
 /* drain_cut.c */
 int drain_open_init(struct drain *d);
 void drain_open_done(struct drain *d);
-/* One record, whose seq is known, into its batch. */
-void drain_place(struct drain *d, uint32_t lane, const uint64_t *record, uint32_t n_words);
+/* One record, whose seq is known, into its batch. False: no memory; it must be read again. */
+bool drain_place(struct drain *d, uint32_t lane, const uint64_t *record, uint32_t n_words);
 void drain_cut(struct drain *d);
 void drain_give_up(struct drain *d, enum batch_signal signal);
 /* The batch being filled for a signal, with an origin noted; NULL: no memory. */

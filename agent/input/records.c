@@ -147,6 +147,13 @@ static int fill_span(struct records *r, struct batch *b, const struct blix_span_
 	return 0;
 }
 
+/* The place is zeroed again for the next one. */
+static int undo_span(struct batch_span *span, int e)
+{
+	memset(span, 0, sizeof(*span));
+	return e;
+}
+
 /* The parts found among the items, into the batch's memory. */
 static int place_span_parts(struct records *r, struct batch *b, const struct blix_span_body *body,
 			    struct batch_span *span)
@@ -203,14 +210,13 @@ int records_span(struct records *r, const uint64_t *record, uint32_t n_words, st
 	if (e < 0)
 		return e;
 	span = &b->spans[b->n];
-	memset(span, 0, sizeof(*span)); /* an earlier record may have failed half-way */
 	e = fill_span(r, b, &body, span);
 	if (e == 0)
 		e = records_take_items(r, bytes + heads, (uint32_t)(len - heads), &b->memory, true);
 	if (e == 0)
 		e = place_span_parts(r, b, &body, span);
 	if (e < 0)
-		return e;
+		return undo_span(span, e);
 	span->priority = (head.flags & BLIX_REC_PRIORITY) || span->status == 2;
 	b->n++;
 	return 0;
@@ -288,17 +294,16 @@ int records_slot(struct records *r, const struct blix_span_slot *slot,
 		used = sizeof(slot->data);
 	}
 	span = &b->spans[b->n];
-	memset(span, 0, sizeof(*span));
 	e = fill_span(r, b, &body, span);
 	if (e == 0)
 		e = records_take_items(r, slot->data, used, &b->memory, true);
 	if (e < 0)
-		return e;
+		return undo_span(span, e);
 	say_end(r, end);
 	r->parts.status = (struct batch_text){end->message, (uint32_t)strlen(end->message)};
 	e = place_span_parts(r, b, &body, span);
 	if (e < 0)
-		return e;
+		return undo_span(span, e);
 	end_after_parts(span);
 	span->crashed = true;
 	span->priority = true;
@@ -348,7 +353,6 @@ int records_log(struct records *r, const uint64_t *record, uint32_t n_words, str
 	memcpy(&head, bytes, sizeof(head));
 	memcpy(&body, bytes + sizeof(head), sizeof(body));
 	log = &b->logs[b->n];
-	memset(log, 0, sizeof(*log));
 	e = fill_log(r, b, &body, head.t_ns, log);
 	if (e == 0)
 		e = records_take_items(r, bytes + heads, (uint32_t)(len - heads), &b->memory,
@@ -356,8 +360,10 @@ int records_log(struct records *r, const uint64_t *record, uint32_t n_words, str
 	if (e == 0)
 		e = records_place_attrs(&r->parts.attrs, &b->memory, body.dropped_attrs,
 					&log->attrs);
-	if (e < 0)
+	if (e < 0) {
+		memset(log, 0, sizeof(*log)); /* for the next one */
 		return e;
+	}
 	log->body = r->parts.body;
 	log->priority = head.flags & BLIX_REC_PRIORITY;
 	b->n++;

@@ -39,6 +39,7 @@ enum {
 struct records_counts {
 	uint64_t refused;     /* records or slots that are no span or log */
 	uint64_t too_large;   /* records that do not fit into an empty batch */
+	uint64_t no_memory;   /* times a record had to stay where it was */
 	uint64_t damaged;     /* items left out, texts without an entry, times put right */
 	uint64_t repaired;    /* texts that were no UTF-8 */
 	uint64_t overwritten; /* attributes that a later one with the same key replaced */

@@ -15,7 +15,7 @@
 int records_place(const void *from, uint32_t n, size_t size, struct arena *memory, void **ret_at)
 {
 	void *room = NULL;
-	int e = n ? arena_alloc(memory, n * size, &room) : 0;
+	int e = n ? arena_take(memory, n * size, &room) : 0;
 
 	if (e < 0)
 		return e;
@@ -316,7 +316,7 @@ int records_take_items(struct records *r, const void *run, uint32_t len, struct 
 	reset(&r->parts);
 	if (len == 0)
 		return 0;
-	e = arena_alloc(memory, len, &copy); /* texts point into it */
+	e = arena_take(memory, len, &copy); /* texts point into it */
 	if (e < 0)
 		return e;
 	memcpy(copy, run, len);

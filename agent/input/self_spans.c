@@ -6,6 +6,18 @@
 #include <string.h>
 
 static const char *const actions[SELF_SPANS_ACTIONS] = {"drop", "hash", "mask"};
+static const struct {
+	const char *reason;
+	size_t offset;
+} problems[SELF_SPANS_PROBLEMS] = {
+	{"refused", offsetof(struct records_counts, refused)},
+	{"too_large", offsetof(struct records_counts, too_large)},
+	{"no_memory", offsetof(struct records_counts, no_memory)},
+	{"damaged", offsetof(struct records_counts, damaged)},
+	{"repaired", offsetof(struct records_counts, repaired)},
+	{"overwritten", offsetof(struct records_counts, overwritten)},
+	{"cut", offsetof(struct records_counts, cut)},
+};
 static const char *const kinds[BATCH_SIGNALS] = {"span", "log"};
 
 /* ---- families -------------------------------------------------------------------------------- */
@@ -53,6 +65,9 @@ int self_spans_register(struct self_spans *self, struct snapshot *s, uint64_t st
 	f = family(&r, BLIX_agent_redacted_total);
 	for (int i = 0; i < SELF_SPANS_ACTIONS; i++)
 		self->redacted[i] = series(&r, f, "action", actions[i]);
+	f = family(&r, BLIX_agent_decode_problems_total);
+	for (int i = 0; i < SELF_SPANS_PROBLEMS; i++)
+		self->problems[i] = series(&r, f, "reason", problems[i].reason);
 	self->open_family = family(&r, BLIX_span_open);
 	self->oldest_family = family(&r, BLIX_span_open_oldest_seconds);
 	self->n_names = 0;
@@ -123,5 +138,11 @@ void self_spans_collect(struct self_spans *self, struct snapshot *s,
 	snapshot_set_u64(s, self->torn, facts->torn);
 	for (int i = 0; i < SELF_SPANS_ACTIONS; i++)
 		snapshot_set_u64(s, self->redacted[i], facts->redacted[i]);
+	for (int i = 0; i < SELF_SPANS_PROBLEMS; i++) {
+		uint64_t count;
+
+		memcpy(&count, (const char *)&facts->decoding + problems[i].offset, sizeof(count));
+		snapshot_set_u64(s, self->problems[i], count);
+	}
 	set_open(self, s, facts);
 }

@@ -242,6 +242,7 @@ static void collect_spans(struct target *t, uint64_t now_ns)
 	struct self_spans_facts f = {
 		.crashed = t->totals.spans_crashed,
 		.torn = t->totals.spans_torn,
+		.decoding = t->totals.decoding,
 		.open = look_at_open(t, now_ns),
 		.now_mono_ns = now_ns,
 	};
@@ -343,6 +344,9 @@ void target_status(struct target *t, struct target_status *ret_status)
 		.records_unknown = t->totals.records[DRAIN_UNKNOWN],
 		.records_lost = t->totals.lost,
 		.records_corrupt = t->totals.corrupt,
+		.records_refused = t->totals.decoding.refused + t->totals.decoding.too_large,
+		.records_damaged = t->totals.decoding.damaged,
+		.held_up = t->totals.held_up,
 		.series_overflow = t->overflow,
 		.metrics_refused = t->refused,
 		.incarnations = t->incarnations,

@@ -176,6 +176,9 @@ struct target_status {
 	uint64_t records_unknown; /* of types this agent does not know */
 	uint64_t records_lost;	  /* by gaps in seq */
 	uint64_t records_corrupt;
+	uint64_t records_refused; /* no span or log, or too large: nobody gets them */
+	uint64_t records_damaged; /* parts left out of those that were delivered, or put right */
+	uint64_t held_up;	  /* times reading stopped: too much was out, or no memory */
 	uint64_t series_overflow; /* label sets sent to an overflow series */
 	uint64_t metrics_refused; /* of the node: malformed, or their names are somebody else's */
 	uint64_t incarnations;	  /* attached since this agent started */

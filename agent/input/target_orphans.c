@@ -24,6 +24,26 @@ static void judge(struct target *t, const char *name)
 	strcpy(t->orphans_judged[t->next_judged++ % TARGET_ORPHANS_JUDGED], name);
 }
 
+static struct target_given_up *given_up(struct target *t, const char *name)
+{
+	for (int i = 0; i < LOOK_ORPHANS_MAX; i++)
+		if (strcmp(t->given_up[i].name, name) == 0)
+			return &t->given_up[i];
+	return NULL;
+}
+
+/* Somebody had a batch of it and could not answer for it: the records are still there, and he may
+ * do better another time. Whoever is pushed out of the list is simply tried sooner. */
+static void try_again_later(struct target *t, const char *name, uint64_t now_ns)
+{
+	struct target_given_up *g = given_up(t, name);
+
+	if (!g)
+		g = &t->given_up[t->next_given_up++ % LOOK_ORPHANS_MAX];
+	strcpy(g->name, name);
+	g->due_ns = now_ns + TARGET_ORPHAN_AGAIN_MS * NS_PER_MS;
+}
+
 uint32_t target_orphans_pending(const struct target *t)
 {
 	const struct look_result *look = look_result(t->look);
@@ -62,29 +82,48 @@ static int take(struct target *t, const char *name)
 	return r == -EBUSY || r == -ENOMEM ? -EAGAIN : r;
 }
 
+static bool begin(struct target *t, const char *name, uint64_t now_ns)
+{
+	int r = take(t, name);
+
+	if (r == 0) {
+		strcpy(t->orphan_name, name);
+		t->orphan_polled_ns = now_ns;
+		return true;
+	}
+	target_drop_orphan(t, false);
+	if (r != -EAGAIN)
+		judge(t, name);
+	return false;
+}
+
+/* Those that were given up, after all others. */
+static void look_for_given_up(struct target *t, uint64_t now_ns)
+{
+	const struct look_result *look = look_result(t->look);
+
+	for (uint32_t i = 0; i < look->n_names; i++) {
+		struct target_given_up *g = given_up(t, look->names[i]);
+
+		if (!g || now_ns < g->due_ns || is_judged(t, look->names[i]))
+			continue;
+		g->due_ns = now_ns + TARGET_ORPHAN_AGAIN_MS * NS_PER_MS;
+		if (begin(t, look->names[i], now_ns))
+			return;
+	}
+}
+
 /* Once an answer of the disk thread, so that what cannot be had now is tried again every 10 s. */
 static void look_for_one(struct target *t, uint64_t now_ns)
 {
 	const struct look_result *look = look_result(t->look);
 
-	if (look->at_ns == t->orphans_looked_ns || t->options.watch_only)
-		return;
-	for (uint32_t i = 0; i < look->n_names; i++) {
-		int r;
-
-		if (is_judged(t, look->names[i]))
-			continue;
-		r = take(t, look->names[i]);
-		if (r == 0) {
-			strcpy(t->orphan_name, look->names[i]);
-			t->orphan_polled_ns = now_ns;
+	for (uint32_t i = 0; i < look->n_names && look->at_ns != t->orphans_looked_ns; i++)
+		if (!is_judged(t, look->names[i]) && !given_up(t, look->names[i]) &&
+		    begin(t, look->names[i], now_ns))
 			return; /* the others when it is done */
-		}
-		target_drop_orphan(t, false);
-		if (r != -EAGAIN)
-			judge(t, look->names[i]);
-	}
 	t->orphans_looked_ns = look->at_ns;
+	look_for_given_up(t, now_ns);
 }
 
 void target_turn_orphans(struct target *t, uint64_t now_ns)
@@ -94,7 +133,8 @@ void target_turn_orphans(struct target *t, uint64_t now_ns)
 	bool damaged, done;
 
 	if (!o->map) {
-		look_for_one(t, now_ns);
+		if (!t->options.watch_only)
+			look_for_one(t, now_ns);
 		return;
 	}
 	damaged = blix_map_refresh(o->map) == -ENODATA;
@@ -103,12 +143,15 @@ void target_turn_orphans(struct target *t, uint64_t now_ns)
 	done = !damaged && drain_finish(o->drain);
 	drain_custody(o->drain, &figures);
 	damaged |= blix_map_poisoned(o->map);
-	if (!done && !damaged && !figures.stuck)
+	if (!done && !damaged && (!figures.stuck || figures.batches > 0))
 		return; /* somebody still answers for what it gave */
 	if (done)
 		target_say(t, TARGET_LOG_STATE, "orphan_found",
 			   "emptied the file of a dead predecessor, incarnation %s",
 			   t->orphan_name);
-	judge(t, t->orphan_name);
+	if (done || damaged)
+		judge(t, t->orphan_name);
+	else
+		try_again_later(t, t->orphan_name, now_ns);
 	target_drop_orphan(t, false);
 }

@@ -32,10 +32,11 @@ enum {
 	TARGET_REASON_BYTES = 512,
 	TARGET_PEAKS = 60, /* seconds over which the peak of the ring fill is kept */
 	TARGET_STALE_AFTER_S = 10,
-	TARGET_LIFE_MS = 500,	    /* how often life is looked at */
-	TARGET_PROBE_MS = 1000,	    /* how often the path is looked at */
-	TARGET_LOOK_MS = 10000,	    /* how often the disk thread is asked */
-	TARGET_ORPHANS_JUDGED = 16, /* remembered */
+	TARGET_LIFE_MS = 500,	       /* how often life is looked at */
+	TARGET_PROBE_MS = 1000,	       /* how often the path is looked at */
+	TARGET_LOOK_MS = 10000,	       /* how often the disk thread is asked */
+	TARGET_ORPHANS_JUDGED = 16,    /* remembered */
+	TARGET_ORPHAN_AGAIN_MS = 5000, /* until one is tried again that somebody gave up */
 	TARGET_HURRY_MS = 20, /* between looks while a process has ended and its lock has not */
 };
 #define NS_PER_MS UINT64_C(1000000)
@@ -88,6 +89,11 @@ struct target {
 	char orphan_name[LOOK_ORPHAN_BYTES];
 	char orphans_judged[TARGET_ORPHANS_JUDGED][LOOK_ORPHAN_BYTES];
 	uint32_t next_judged;
+	struct target_given_up {
+		char name[LOOK_ORPHAN_BYTES];
+		uint64_t due_ns; /* to be tried again */
+	} given_up[LOOK_ORPHANS_MAX];
+	uint32_t next_given_up;
 	uint64_t orphans_looked_ns; /* the answer that was gone through */
 	uint64_t orphan_polled_ns;
 

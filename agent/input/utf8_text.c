@@ -27,7 +27,7 @@ static int repair(const uint8_t *bytes, uint32_t len, struct arena *memory,
 		  struct batch_text *ret_text)
 {
 	void *room;
-	int r = arena_alloc(memory, (size_t)len * REPLACEMENT_BYTES, &room);
+	int r = arena_take(memory, (size_t)len * REPLACEMENT_BYTES, &room);
 	char *to = room;
 
 	if (r < 0)

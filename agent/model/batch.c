@@ -4,7 +4,13 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { RESOURCE_BYTES_MAX = 256 << 10 };
+enum {
+	RESOURCE_BYTES_MAX = 256 << 10,
+	POOL_CHUNKS = 16, /* 2 MiB: some batches of each signal */
+};
+
+/* Of all batches: they are made and freed on the loop thread only. */
+static struct arena_pool pool = {.max = POOL_CHUNKS};
 
 /* ---- resource -------------------------------------------------------------------------------- */
 
@@ -72,7 +78,7 @@ struct batch *batch_new(enum batch_signal signal, struct batch_resource *resourc
 	if (!b)
 		return NULL;
 	b->signal = signal;
-	arena_init(&b->memory, BATCH_BYTES_MAX);
+	arena_init_pooled(&b->memory, BATCH_BYTES_MAX, &pool);
 	if (take_room(b) < 0) {
 		arena_done(&b->memory);
 		free(b);

@@ -159,8 +159,8 @@ struct batch {
 	enum batch_signal signal;
 	struct batch_resource *resource; /* held */
 	struct arena memory;		 /* for everything below */
-	struct batch_span *spans;	 /* room for BATCH_ITEMS_MAX where signal is TRACES */
-	struct batch_log *logs;		 /* room for BATCH_ITEMS_MAX where signal is LOGS */
+	struct batch_span *spans; /* zeroed room for BATCH_ITEMS_MAX where signal is TRACES */
+	struct batch_log *logs;	  /* zeroed room for BATCH_ITEMS_MAX where signal is LOGS */
 	uint32_t n;
 	uint64_t id; /* of this agent's life; ascending */
 

@@ -184,7 +184,7 @@ static enum redact_action hash_value(struct redact *r, struct arena *memory, str
 	char *to;
 
 	if (!r->has_key || !digest(r, v, sum) ||
-	    arena_alloc(memory, sizeof(prefix) - 1 + 2 * HASH_SHOWN_BYTES, &room) < 0) {
+	    arena_take(memory, sizeof(prefix) - 1 + 2 * HASH_SHOWN_BYTES, &room) < 0) {
 		*v = masked_value;
 		return REDACT_MASK;
 	}
@@ -212,7 +212,7 @@ static void mask_found(struct redact *r, struct arena *memory, struct batch_text
 
 	r->counts[REDACT_MASK]++;
 	/* Each mask replaces at least one byte, so this is the most there can be. */
-	if (arena_alloc(memory, (size_t)text->len * (sizeof(masked) - 1), &room) < 0) {
+	if (arena_take(memory, (size_t)text->len * (sizeof(masked) - 1), &room) < 0) {
 		*text = (struct batch_text){masked, sizeof(masked) - 1};
 		return;
 	}

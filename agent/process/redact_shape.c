@@ -9,7 +9,7 @@
 #include <strings.h>
 
 enum {
-	WORD = 1,   /* letter, digit, '_' */
+	WORD = 1,   /* letter, digit, '_'; 1, so that it can be moved onto another one */
 	BEGINS = 2, /* some shape begins with it, at the start of a word */
 	TOKEN = 4,  /* of base64, base64url, or a URL-safe token */
 	URL_AT = 8, /* ':' */
@@ -43,6 +43,16 @@ static size_t run_of(const char *text, size_t len, uint8_t class)
 	while (n < len && class_of(text[n]) & class)
 		n++;
 	return n;
+}
+
+/* Most words end here, without a call. Of an ASCII letter only the case may differ by this bit, and
+ * whatever else it lets through is compared in full. */
+static bool may_start(const char *text, size_t len, const char *prefix)
+{
+	enum { CASE = 0x20 };
+
+	return len > 1 && ((text[0] ^ prefix[0]) & ~CASE) == 0 &&
+	       ((text[1] ^ prefix[1]) & ~CASE) == 0;
 }
 
 static bool starts(const char *text, size_t len, const char *prefix)
@@ -109,7 +119,7 @@ static bool is_vendor_token(const char *text, size_t len, struct shape *ret)
 	};
 
 	for (size_t i = 0; i < sizeof(vendors) / sizeof(vendors[0]); i++)
-		if (len > 4 && text[0] == vendors[i].prefix[0] &&
+		if (len > 4 && may_start(text, len, vendors[i].prefix) &&
 		    after_prefix(text, len, vendors[i].prefix, vendors[i].least, ret)) {
 			ret->keep = 0;
 			return true;
@@ -149,7 +159,7 @@ static bool is_assignment(const char *text, size_t len, struct shape *ret)
 	size_t at = 0, n = 0;
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]) && at == 0; i++)
-		if (starts(text, len, words[i]))
+		if (may_start(text, len, words[i]) && starts(text, len, words[i]))
 			at = strlen(words[i]);
 	if (at == 0)
 		return false;
@@ -217,7 +227,7 @@ static bool is_url_password(const char *text, size_t len, struct shape *ret)
 {
 	size_t at = 3, colon = 0;
 
-	if (len < 6 || memcmp(text, "://", 3) != 0)
+	if (len < 6 || text[1] != '/' || memcmp(text, "://", 3) != 0)
 		return false;
 	for (; at < len && !strchr("/?# \t\r\n\"'", text[at]); at++) {
 		if (text[at] == ':' && colon == 0)
@@ -261,7 +271,8 @@ bool redact_shape_find(const char *text, size_t len, size_t from, struct redact_
 
 	for (size_t i = from; i < len; i++) {
 		uint8_t class = class_of(text[i]);
-		bool may = (class & BEGINS && !(before & WORD)) || class & URL_AT;
+		/* One test a byte: WORD of the byte before, moved onto BEGINS, rules it out. */
+		int may = class & (BEGINS | URL_AT) & ~((before & WORD) * BEGINS);
 
 		before = class;
 		if (!may)

@@ -425,10 +425,29 @@ static void put_file(struct buf *b, const struct serve_status *s)
 			 s->lanes_free, s->lanes_never, s->ring_used_ratio * 100);
 		buf_addf(b,
 			 "<dt>Records</dt><dd>%" PRIu64 " spans, %" PRIu64 " logs; %" PRIu64
-			 " lost, %" PRIu64 " corrupt</dd><dt>Role</dt><dd>%s</dd>",
+			 " lost, %" PRIu64 " corrupt, %" PRIu64
+			 " refused</dd><dt>Role</dt><dd>%s</dd>",
 			 s->records_spans, s->records_logs, s->records_lost, s->records_corrupt,
+			 s->records_refused,
 			 s->draining ? "this agent takes the records"
 				     : "stand-by: takes no records now");
+	}
+	buf_adds(b, "</dl></div>");
+}
+
+static void put_open_spans(struct buf *b, const struct serve_status *s)
+{
+	if (s->n_open == 0)
+		return;
+	buf_addf(b, "<div id=\"open\"><h2>Open spans, the oldest of %" PRIu32 "</h2><dl>",
+		 s->open_total);
+	for (uint32_t i = 0; i < s->n_open; i++) {
+		char trace_id[33];
+
+		serve_hex(s->open[i].trace_id, sizeof(s->open[i].trace_id), trace_id);
+		buf_adds(b, "<dt>");
+		html(b, s->open[i].name);
+		buf_addf(b, "</dt><dd>%.1f s, trace %s</dd>", s->open[i].age_s, trace_id);
 	}
 	buf_adds(b, "</dl></div>");
 }
@@ -548,6 +567,7 @@ static void put_page(struct buf *b, const struct serve_status *s,
 	buf_adds(b, "<div class=\"two\">");
 	put_node(b, s);
 	put_file(b, s);
+	put_open_spans(b, s);
 	put_agent(b, s);
 	put_control(b, s);
 	buf_adds(

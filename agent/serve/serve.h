@@ -34,6 +34,8 @@ struct serve_probe {
 	bool up;
 };
 
+enum { SERVE_OPEN_SPANS_MAX = 20 };
+
 /* Everything a page or a health check says. Texts are borrowed until the next turn of the loop and
  * may hold anything. */
 struct serve_status {
@@ -85,14 +87,27 @@ struct serve_status {
 	const char *file_state;
 	uint64_t file_bytes;
 	uint64_t records_spans, records_logs, records_marks, records_unknown;
-	uint64_t records_lost, records_corrupt;
+	uint64_t records_lost, records_corrupt, records_refused, records_damaged;
+	uint64_t held_up; /* times reading stopped: too much was out, or no memory */
 	uint64_t series_overflow, metrics_refused, incarnations;
 	double ring_used_ratio;
 	uint32_t lanes_owned, lanes_free, lanes_never, lanes_quarantined;
 	uint32_t metrics, series;
 	uint32_t orphans;
 	bool draining;
+
+	/* what it is doing: its oldest open spans, the oldest first */
+	uint32_t open_total, n_open;
+	struct serve_open_span {
+		char name[64];
+		uint8_t trace_id[16];
+		uint8_t span_id[8];
+		double age_s;
+	} open[SERVE_OPEN_SPANS_MAX];
 };
+
+/* Lower-case hex, terminated. */
+void serve_hex(const uint8_t *bytes, size_t len, char *ret_text);
 
 struct serve_source {
 	const struct snapshot *(*collect)(void *arg); /* never NULL */

@@ -118,8 +118,45 @@ static json_t *file_json(const struct serve_status *s)
 	put_count(ring, "unknown", s->records_unknown);
 	put_count(ring, "lost", s->records_lost);
 	put_count(ring, "corrupt", s->records_corrupt);
+	put_count(ring, "refused", s->records_refused);
+	put_count(ring, "damaged", s->records_damaged);
+	put_count(ring, "held_up", s->held_up);
 	json_object_set_new(file, "ring", ring);
 	return file;
+}
+
+void serve_hex(const uint8_t *bytes, size_t len, char *ret_text)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		*ret_text++ = hex[bytes[i] >> 4];
+		*ret_text++ = hex[bytes[i] & 15];
+	}
+	*ret_text = '\0';
+}
+
+/* No attributes: what a node says of its users stays off the page. */
+static json_t *open_spans_json(const struct serve_status *s)
+{
+	json_t *all = json_object(), *oldest = json_array();
+
+	for (uint32_t i = 0; i < s->n_open; i++) {
+		const struct serve_open_span *span = &s->open[i];
+		json_t *one = json_object();
+		char hex[33];
+
+		put_text(one, "name", span->name);
+		json_object_set_new(one, "age_seconds", serve_json_number(span->age_s));
+		serve_hex(span->trace_id, sizeof(span->trace_id), hex);
+		put_text(one, "trace_id", hex);
+		serve_hex(span->span_id, sizeof(span->span_id), hex);
+		put_text(one, "span_id", hex);
+		json_array_append_new(oldest, one);
+	}
+	put_count(all, "total", s->open_total);
+	json_object_set_new(all, "oldest", oldest);
+	return all;
 }
 
 static json_t *latency_json(const struct figure *f)
@@ -155,10 +192,10 @@ static json_t *figures_json(const struct figure figures[FIGURES])
 
 json_t *status_json(const struct serve_status *s, const struct figure figures[FIGURES])
 {
-	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA, "time",
-			 seconds(s->now_unix_ns), "node", node_json(s), "figures",
-			 figures_json(figures), "file", file_json(s), "control", control_json(s),
-			 "agent", agent_json(s));
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA,
+			 "time", seconds(s->now_unix_ns), "node", node_json(s), "figures",
+			 figures_json(figures), "file", file_json(s), "open_spans",
+			 open_spans_json(s), "control", control_json(s), "agent", agent_json(s));
 }
 
 void serve_status_json(const struct serve_source *source, const struct serve_request *request,

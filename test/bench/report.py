@@ -2,7 +2,7 @@
 """make bench: our figures beside the physical limit and the peers, all measured in this run.
 
 Nothing is asserted: machines are noisy. Read the ratios. A peer that is not installed is named and
-left out. report.py BUILD_DIR [hot] [render] [otlp] [http] [idle] [storage]; all of them by default.
+left out. report.py BUILD_DIR [hot] [render] [otlp] [drain] [http] [idle] [storage]; all of them by default.
 """
 
 import os
@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
-PARTS = sys.argv[2:] or ["hot", "render", "otlp", "http", "idle", "storage"]
+PARTS = sys.argv[2:] or ["hot", "render", "otlp", "drain", "http", "idle", "storage"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINES = 2000
 IDLE_S = 20
@@ -85,6 +85,16 @@ def spool():
     print("\nA request of 8 KiB through the spool, us of wall time; the disk of $TMPDIR is what costs")
     for name, value in bench("bench_spool").items():
         row(name[:-2], value / 1000, unit="us")
+
+
+def drain():
+    print("\nA ring of spans to OTLP, ns a span, one core")
+    results = bench("bench_drain")
+    limit = next((v for k, v in results.items() if "memcpy" in k), None)
+    for name, value in results.items():
+        row(name[:-2], value, limit)
+        if "ring ->" in name:
+            row("", 1e9 / value, unit="spans/s")
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -243,6 +253,8 @@ def main():
     if "otlp" in PARTS:
         otlp()
         spool()
+    if "drain" in PARTS:
+        drain()
     if "http" in PARTS:
         http()
     if "storage" in PARTS:

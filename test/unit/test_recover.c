@@ -6,10 +6,12 @@
 #include "agent/input/resource.h"
 #include "shm/atomic.h"
 #include "test/support/record_bytes.h"
+#include "test/support/scarce_memory.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/wait.h>
@@ -332,5 +334,44 @@ Test(recover, where_nobody_wants_spans_they_are_counted_and_the_file_is_done)
 	cr_expect(finish(&a));
 	cr_expect_eq(totals.spans_crashed, 1);
 	cr_expect_eq(totals.spans_torn, 1);
+	detach(&a);
+}
+
+/* Take all memory there is, down to what a batch's own struct needs. */
+static void use_up_memory(void)
+{
+	scarce_memory_begin(0);
+	for (size_t len = 1 << 20; len >= 64; len /= 2)
+		while (malloc(len))
+			;
+}
+
+Test(drain, a_record_that_no_memory_is_found_for_stays_in_the_ring, .init = setup, .fini = teardown,
+     .timeout = 60)
+{
+	struct agent a;
+
+	if (!SCARCE_MEMORY_WORKS)
+		cr_skip_test("a sanitizer needs all address space");
+	write_span(1, 1, OPEN_MONO + 5);
+	write_span(1, 2, OPEN_MONO + 6);
+	a = attach(true);
+	use_up_memory();
+	for (uint64_t i = 1; i <= 3; i++) {
+		drain_poll(a.drain, 10000);
+		cr_expect_eq(totals.decoding.no_memory, i);
+	}
+	scarce_memory_end();
+	cr_expect_eq(totals.records[DRAIN_SPAN], 0u);
+	cr_expect_eq(totals.held_up, 3u);
+	cr_expect_eq(totals.lost + totals.corrupt + totals.duplicates, 0u);
+	cr_expect_gt(blix_ring_fill(&file->view, 1).unacknowledged_bytes, 0u);
+	drain_poll(a.drain, 1);
+	drain_flush(a.drain);
+	cr_assert_eq(n_got, 1u);
+	cr_expect_eq(got[0]->n, 2u);
+	cr_expect_eq(totals.records[DRAIN_SPAN], 2u);
+	batch_release(got[--n_got]);
+	cr_expect_eq(blix_ring_fill(&file->view, 1).unacknowledged_bytes, 0u);
 	detach(&a);
 }

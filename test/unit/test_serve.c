@@ -171,6 +171,15 @@ static void status(void *arg, struct serve_status *s)
 		.exit_code = 139,
 		.shm_path = evil,
 		.file_state = evil,
+		.records_refused = 3,
+		.records_damaged = 4,
+		.held_up = 5,
+		.open_total = 77,
+		.n_open = 1,
+		.open = {{.name = "</script><script>",
+			  .trace_id = {0xab, [15] = 0xcd},
+			  .span_id = {[7] = 0xef},
+			  .age_s = 12.5}},
 	};
 }
 
@@ -307,6 +316,31 @@ Test(page, nothing_foreign_becomes_markup, .init = setup)
 		json_string_value(json_object_get(json_object_get(json, "node"), "cluster")), evil);
 	json_decref(json);
 	free(copy);
+	buf_done(&body);
+}
+
+Test(status, open_spans_and_what_could_not_be_decoded_are_told, .init = setup)
+{
+	json_t *json, *open, *first, *ring;
+
+	json = json_loads(answer(serve_status_json, NULL), 0, NULL);
+	cr_assert(json);
+	open = json_object_get(json, "open_spans");
+	cr_expect_eq(json_integer_value(json_object_get(open, "total")), 77);
+	cr_assert_eq(json_array_size(json_object_get(open, "oldest")), 1u);
+	first = json_array_get(json_object_get(open, "oldest"), 0);
+	cr_expect_str_eq(json_string_value(json_object_get(first, "name")), "</script><script>");
+	cr_expect_str_eq(json_string_value(json_object_get(first, "trace_id")),
+			 "ab0000000000000000000000000000cd");
+	cr_expect_str_eq(json_string_value(json_object_get(first, "span_id")), "00000000000000ef");
+	cr_expect_float_eq(json_number_value(json_object_get(first, "age_seconds")), 12.5, 1e-9);
+	ring = json_object_get(json_object_get(json, "file"), "ring");
+	cr_expect_eq(json_integer_value(json_object_get(ring, "refused")), 3);
+	cr_expect_eq(json_integer_value(json_object_get(ring, "damaged")), 4);
+	cr_expect_eq(json_integer_value(json_object_get(ring, "held_up")), 5);
+	json_decref(json);
+	cr_expect(strstr(answer(serve_page, NULL),
+			 "&lt;/script&gt;&lt;script&gt;</dt><dd>12.5 s, trace ab0000"));
 	buf_done(&body);
 }
 

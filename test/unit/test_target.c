@@ -1359,3 +1359,66 @@ Test(target, an_orphan_is_emptied_and_recovered_once)
 	disk_free(disk, 1000);
 	cr_expect_eq(n_got, 0, "told once");
 }
+
+Test(target, an_orphan_whose_batch_was_given_up_is_tried_again)
+{
+	struct target_options o = {.shm_path = path, .wants_traces = true, .spans_delay_ms = 20};
+	struct target_events e = events;
+	char orphan[256], reason[BLIX_REASON_MAX];
+	struct disk *disk = NULL;
+
+	cr_assert_eq(disk_new(base, 16, &disk), 0);
+	file = make_node(7);
+	own_lane1();
+	write_span(1);
+	snprintf(orphan, sizeof(orphan), "%s.o.00112233445566778899aabbccddeeff", path);
+	shm_file_abandon(file);
+	cr_assert_eq(rename(path, orphan), 0);
+	e.batch = keep_batch;
+	o.disk = disk;
+	cr_assert_eq(target_new(base, &o, &e, &target), 0);
+	EVENTUALLY(target, n_got == 1);
+	batch_abandon(got[--n_got]);
+	turn_once();
+	EVENTUALLY(target, st.orphans == 1);
+	cr_assert_eq(blix_map_open(orphan, &(struct blix_map_options){0}, &map, reason), 0);
+	cr_expect_not(drain_is_done(map));
+	EVENTUALLY(target, n_got == 1);
+	cr_expect_eq(got[0]->n, 1, "the same span again");
+	release_all();
+	EVENTUALLY(target, drain_is_done(map) && st.orphans == 0);
+	map = blix_map_close(map);
+	unlink(orphan);
+	target = target_free(target);
+	disk_free(disk, 1000);
+}
+
+Test(target, what_could_not_be_decoded_is_counted_by_reason)
+{
+	static struct record_bytes r;
+	uint32_t key;
+
+	file = make_node(1);
+	own_lane1();
+	key = shm_file_string(file, "vm.name");
+	record_span(&r, 1, shm_file_string(file, "GetVm"), 1000);
+	record_text(&r, BLIX_ITEM_STRING, key, "first");
+	record_text(&r, BLIX_ITEM_STRING, key, "\xff");
+	record_put(&r, "\x01\x02\x03\x04\xff\xff\xff\xff",
+		   8); /* a head that leads beyond the end */
+	cr_assert_eq(record_write(&lane1, BLIX_REC_SPAN, 0, 1000, &r, true), BLIX_DROP_NONE);
+	r.len = 0;
+	record_put(&r, &(struct blix_span_body){.kind = 1}, sizeof(struct blix_span_body));
+	cr_assert_eq(record_write(&lane1, BLIX_REC_SPAN, 0, 1000, &r, true), BLIX_DROP_NONE);
+	target = start_wanting(true, false);
+	EVENTUALLY(target,
+		   st.records_spans == 2 && st.records_refused == 1 && st.records_damaged == 1);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "refused"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "damaged"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "repaired"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "overwritten"), 1u);
+	cr_expect_eq(value(target, "blixard_agent_decode_problems_total", "no_memory"), 0u);
+	EVENTUALLY(target, n_got == 1);
+	cr_expect_eq(got[0]->n, 1u);
+	release_all();
+}
