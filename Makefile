@@ -16,7 +16,7 @@ VERSION  := 0.1.0
 S        ?= 30
 
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla $(WERROR)
-CPPFLAGS += -I. -I$(B)/include -I$(B)/gen -Inode-hooks -D_GNU_SOURCE -DBLIX_VERSION='"$(VERSION)"'
+CPPFLAGS += -I. -Inode-hooks -I$(B)/include -I$(B)/gen -D_GNU_SOURCE -DBLIX_VERSION='"$(VERSION)"'
 CFLAGS   ?= -O2 -g
 CFLAGS_  := -std=gnu17 $(WARN) -fno-common -fvisibility=hidden -fPIC -fstack-protector-strong $(CFLAGS) $(SANITIZE)
 LDFLAGS_ := $(LDFLAGS) $(SANITIZE) -Wl,-z,relro,-z,now
@@ -34,8 +34,8 @@ MAKEFLAGS += --no-builtin-rules
 SHM_SRC   := $(wildcard shm/*.c)
 HOOKS_SRC := $(wildcard node-hooks/*.c)
 AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
-NODE_SRC  := $(wildcard test/cluster/*.c)
-LOAD_SRC  := $(wildcard test/cluster/load/*.c) $(addprefix test/cluster/,rpc_client.c rpc_queue.c)
+NODE_SRC  := $(filter-out test/cluster/load/% test/cluster/selftest/%,$(wildcard test/cluster/*.c test/cluster/*/*.c))
+LOAD_SRC  := $(wildcard test/cluster/load/*.c) $(addprefix test/cluster/rpc/,rpc_client.c rpc_queue.c)
 SUPPORT_SRC := $(wildcard test/support/*.c)
 PROTO_SRC := $(wildcard proto/*.proto)
 

@@ -5,12 +5,11 @@
  *
  * Thread rule: any thread; blix_sig_add() also in signal handlers. No call blocks, allocates, or
  * touches errno; but for a thread's first one there are no system calls. */
-#include "session.h"
+#include "trace.h"
 
 #include "shm/buckets.h"
 
 #include <math.h>
-#include <time.h>
 
 enum { HISTOGRAM_EXPONENTIAL = 1, GAUGE_F64 = 2 };
 
@@ -29,9 +28,21 @@ void blix_count_redirect(const struct blix_session *session)
 			   session ? &blix_view_header(&session->view)->app_beat : &scratch_beat);
 }
 
-static bool has_own_lane(void)
+/* A lane of its own. */
+static inline bool has_own_lane(void)
 {
 	return __builtin_expect(blix_self_.epoch == blix_load_relaxed(&blix_epoch_), 1);
+}
+
+/* The same, and outside of any recorded span: one comparison for both words. */
+static inline bool is_plain(void)
+{
+	uint64_t both;
+
+	_Static_assert(offsetof(struct blix_self, traced) == offsetof(struct blix_self, epoch) + 4,
+		       "epoch and traced are one word");
+	__builtin_memcpy(&both, &blix_self_.epoch, sizeof(both));
+	return __builtin_expect(both == blix_load_relaxed(&blix_epoch_), 1);
 }
 
 /* ---- counters ------------------------------------------------------------------------------- */
@@ -48,6 +59,8 @@ static void add_slow(uint32_t cell, uint64_t n)
 void blix_add_slow_(blix_counter counter, uint64_t n)
 {
 	add_slow(counter.cell, n);
+	if (blix_self_.traced)
+		blix_exemplar_leave(counter.exemplar, 0, n);
 }
 
 /* The header's inline function as a symbol, for languages that cannot include it. */
@@ -55,10 +68,10 @@ __attribute__((visibility("default"))) void blix_add_symbol_(blix_counter counte
 							     uint64_t n) __asm__("blix_add");
 void blix_add_symbol_(blix_counter counter, uint64_t n)
 {
-	if (has_own_lane() && !blix_self_.traced)
+	if (is_plain())
 		blix_add_owned(&blix_self_.cells[counter.cell], n);
 	else
-		add_slow(counter.cell, n);
+		blix_add_slow_(counter, n);
 }
 
 void blix_updown(blix_updown_counter counter, int64_t n)
@@ -137,6 +150,11 @@ static __attribute__((noinline)) void observe_slow(blix_histogram h, uint64_t va
 
 	if (to.cells && h.cell < to.n_cells && n <= to.n_cells - h.cell)
 		observe_in(to.cells, h, grid, value, to.shared);
+	if (blix_self_.traced && h.exemplar != BLIX_NO_ID) {
+		uint32_t bucket = blix_grid_bucket(grid, value);
+
+		blix_exemplar_leave(h.exemplar + bucket, bucket, value);
+	}
 }
 
 /* Inline in both calls: from one exported function to another is a detour by the PLT. */
@@ -144,7 +162,7 @@ static inline void observe(blix_histogram histogram, uint64_t value)
 {
 	if (histogram.cell == 0 || histogram.layout >= BLIX_REGISTRY_LAYOUTS)
 		return;
-	if (has_own_lane())
+	if (is_plain())
 		observe_in(blix_self_.cells, histogram, &blix_registry_.grids[histogram.layout],
 			   value, false);
 	else
@@ -170,12 +188,4 @@ void blix_heartbeat(void)
 	/* Only change counts, so two threads beating at once may lose one. Zero means never used.
 	 */
 	blix_add_owned(beat, 1);
-}
-
-uint64_t blix_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }

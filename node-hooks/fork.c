@@ -6,7 +6,7 @@
  * inherits a half-open file.
  *
  * Thread rule: the handlers run in the forking thread. */
-#include "session.h"
+#include "trace.h"
 
 #include <pthread.h>
 
@@ -16,6 +16,8 @@ static int registered;
 static void before_fork(void)
 {
 	blix_hooks_before_fork();
+	blix_guide_before_fork();
+	blix_names_before_fork();
 	blix_registry_before_fork(&blix_registry_);
 	blix_thread_before_fork();
 }
@@ -24,6 +26,8 @@ static void after_fork(void)
 {
 	blix_thread_after_fork();
 	blix_registry_after_fork(&blix_registry_);
+	blix_names_after_fork();
+	blix_guide_after_fork();
 	blix_hooks_after_fork();
 }
 
@@ -32,6 +36,8 @@ static void in_child(void)
 	blix_thread_in_child();
 	blix_housekeeping_in_child();
 	blix_registry_in_child(&blix_registry_);
+	blix_names_in_child();
+	blix_guide_in_child();
 	blix_hooks_in_child();
 }
 

@@ -3,7 +3,7 @@
  * Thread rule: blix_open and blix_close exclude each other and fork(2) by life_lock; the status
  * has a lock of its own, so that it can be asked at any time. Lock order: life, status, registry.
  */
-#include "session.h"
+#include "trace.h"
 
 #include "shm/publish.h"
 
@@ -96,6 +96,7 @@ void blix_session_begin(struct blix_session *session)
 	next_epoch();
 	session->epoch = blix_epoch_;
 	session->pid = getpid();
+	session->listening = 1; /* until it is known that nobody does */
 	session->previous = sessions;
 	sessions = session;
 	blix_count_redirect(session);
@@ -201,6 +202,9 @@ static int start_session(const char *path, const struct blix_identity *id,
 		free(session);
 		return err;
 	}
+	blix_own_keys_resolve();
+	blix_ids_refresh();
+	blix_clock_tick();
 	blix_session_begin(session);
 	blix_housekeeping_beat(session);
 	err = blix_housekeeping_start(session);
@@ -214,6 +218,7 @@ static int start_session(const char *path, const struct blix_identity *id,
 
 static int open_locked(const char *path, const struct blix_identity *id, struct blix_report *s)
 {
+	char trouble[BLIX_TEXT_MAX] = "";
 	struct blix_description *d;
 	int err;
 
@@ -227,6 +232,8 @@ static int open_locked(const char *path, const struct blix_identity *id, struct 
 	err = blix_describe(id, d, s->reason);
 	if (err == 0) {
 		warn(s, d->warning);
+		blix_settings_read(trouble);
+		warn(s, trouble);
 		if (blix_registry_set_exponential(&blix_registry_, d->histograms_both))
 			warn(s, "histograms resolved before blix_open keep their form: set "
 				"BLIXARD_HISTOGRAMS");
@@ -273,6 +280,8 @@ static void end_session(enum blix_state state, bool wait)
 	blix_store_release(&blix_view_header(&session->view)->state, (uint32_t)state);
 	if (wait)
 		blix_registry_detach(&blix_registry_);
+	if (wait)
+		blix_sampler_reset();		   /* run-time control was the file's */
 	(void)blix_publish_let_go(&session->view); /* else exit drops the lock */
 }
 

@@ -1,9 +1,9 @@
 /* node-hooks/housekeeping.c - the one thread the library starts: once a second it shows that the
- * process is alive, publishes the clocks, and takes back the lanes of threads that died without
- * their destructor.
+ * process is alive, publishes the clocks, takes back the lanes of threads that died without their
+ * destructor, sees whether an agent listens, and takes up run-time control.
  *
  * Thread rule: start and stop are called by blix_open and blix_close, under their lock. */
-#include "session.h"
+#include "trace.h"
 
 #include "shm/lane.h"
 
@@ -18,6 +18,8 @@ enum {
 	STACK_BYTES = 256 << 10, /* thread-local variables of the program live on it as well */
 	PAIR_TRIES = 3,
 	PAIR_GAP_NS = 10000, /* good enough for a pair of clock readings */
+	SILENT_TICKS = 10,   /* without a beat of the agent: nobody listens */
+	AWAY_TICKS = 60,     /* the same, after it said that it will be back */
 };
 
 static struct {
@@ -86,6 +88,37 @@ static void reclaim_lanes(struct blix_session *session)
 	blix_add_shared_release(&session->lanes_freed, 1);
 }
 
+/* The agent's beat is hostile input like all it writes: only whether it changes counts. */
+static void look_for_agent(struct blix_session *session)
+{
+	static const struct blix_session *seen_of;
+	static uint32_t beat_seen;
+	static uint32_t silent_ticks;
+	const struct blix_consumer *consumer = blix_view_consumer(&session->view);
+	uint32_t beat = blix_load_relaxed(&consumer->beat);
+	bool back_soon = blix_load_relaxed(&consumer->flags) & BLIX_CONSUMER_BACK_SOON;
+
+	if (session != seen_of || beat != beat_seen)
+		silent_ticks = 0;
+	else if (silent_ticks < AWAY_TICKS)
+		silent_ticks++;
+	/* A new file has the benefit of the doubt for as long as an agent that fell silent. */
+	seen_of = session;
+	beat_seen = beat;
+	blix_store_relaxed(&session->listening,
+			   silent_ticks < (uint32_t)(back_soon ? AWAY_TICKS : SILENT_TICKS));
+}
+
+static void tick(struct blix_session *session)
+{
+	blix_housekeeping_beat(session);
+	blix_clock_tick();
+	blix_ids_refresh();
+	reclaim_lanes(session);
+	look_for_agent(session);
+	blix_sampler_tick(session);
+}
+
 /* ---- the thread ----------------------------------------------------------------------------- */
 
 /* Wait a second, or for the stop. True: go on. */
@@ -110,10 +143,8 @@ static void *keep_house(void *arg)
 	struct blix_session *session = arg;
 
 	pthread_setname_np(pthread_self(), "blix-hooks");
-	while (wait_for_tick()) {
-		blix_housekeeping_beat(session);
-		reclaim_lanes(session);
-	}
+	while (wait_for_tick())
+		tick(session);
 	return NULL;
 }
 

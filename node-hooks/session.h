@@ -9,6 +9,7 @@
 
 #include "blixard_hooks.h"
 #include "shm/format.h"
+#include "shm/lane.h"
 #include "shm/registry.h"
 
 #include <stdbool.h>
@@ -21,7 +22,9 @@ struct blix_session {
 	uint32_t epoch;
 	uint32_t lanes_freed; /* counts up whenever a lane may have become free */
 	pid_t pid;
-	struct blix_session *previous; /* keeps ended sessions reachable */
+	uint32_t listening;		/* an agent drains the file; housekeeping's word */
+	struct blix_lane_shared shared; /* used by the holder of lane 0 */
+	struct blix_session *previous;	/* keeps ended sessions reachable */
 };
 
 /* The current session, NULL while nothing is recorded. Load with acquire. */

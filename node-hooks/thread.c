@@ -5,9 +5,7 @@
  * adds and come here each time, so that they notice when a lane becomes free.
  *
  * Thread rule: everything is about the calling thread. Not async-signal-safe. */
-#include "session.h"
-
-#include "shm/lane.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,17 +16,9 @@
 
 TLS struct blix_self blix_self_;
 
-struct thread {
-	struct blix_session *session; /* in which `lane` is meant */
-	uint32_t tid;
-	uint32_t lane;
-	uint32_t freed_seen; /* lanes_freed when a lane was last sought in vain */
-	bool shared;	     /* no lane of its own */
-	bool leaving;	     /* its destructor ran: a lane would never be given back */
-	bool forking;
-};
+TLS struct blix_thread blix_thread_;
 
-static TLS struct thread me;
+#define me blix_thread_
 
 static pthread_key_t key;
 static bool key_valid;
@@ -66,6 +56,8 @@ static void take_lane(struct blix_session *session)
 	bool was_shared = me.session == session && me.shared;
 
 	me.tid = (uint32_t)syscall(SYS_gettid);
+	me.writer_ready = false;
+	me.slot_hint = 0;
 	me.freed_seen = blix_load_acquire(&session->lanes_freed); /* before looking at the lanes */
 	me.session = session;
 	me.shared = me.leaving || blix_lane_claim(&session->view, me.tid, &me.lane) < 0;
@@ -78,7 +70,18 @@ static void take_lane(struct blix_session *session)
 		blix_add_shared(&blix_view_header(&session->view)->stats[BLIX_STAT_LANE0_CLAIMS],
 				1);
 	}
+	blix_current_publish(&me); /* it may be within a span already */
 	errno = saved_errno;
+}
+
+uint32_t blix_thread_tid(struct blix_thread *thread)
+{
+	int saved_errno = errno;
+
+	if (thread->tid == 0)
+		thread->tid = (uint32_t)syscall(SYS_gettid);
+	errno = saved_errno;
+	return thread->tid;
 }
 
 static bool should_take_lane(const struct blix_session *session)
@@ -89,24 +92,77 @@ static bool should_take_lane(const struct blix_session *session)
 	       me.freed_seen != blix_load_relaxed(&session->lanes_freed);
 }
 
-struct blix_cells blix_thread_cells(void)
+struct blix_session *blix_thread_session_slow(struct blix_thread *thread)
 {
 	struct blix_session *session = blix_load_acquire(&blix_session_);
 
 	if (!session)
-		return (struct blix_cells){.cells = NULL};
+		return NULL;
 	/* Between the fork handlers, a child that has not reached its own would write into the
 	 * parent's lane; handlers are the one place where asking the kernel is worth it. */
-	if (me.forking && session->pid != getpid())
-		return (struct blix_cells){.cells = NULL};
-	if (!me.forking && should_take_lane(session))
+	if (thread->forking && session->pid != getpid())
+		return NULL;
+	if (!thread->forking && should_take_lane(session))
 		take_lane(session);
+	(void)blix_thread_tid(thread);
+	return session;
+}
+
+struct blix_cells blix_thread_cells(void)
+{
+	struct blix_session *session = blix_thread_session_slow(&me);
+	bool shared;
+
+	if (!session)
+		return (struct blix_cells){.cells = NULL};
+	shared = !blix_thread_owns_lane(&me, session);
 	return (struct blix_cells){
-		.cells = blix_view_cells(&session->view,
-					 me.session != session || me.shared ? 0 : me.lane),
+		.cells = blix_view_cells(&session->view, shared ? 0 : me.lane),
 		.n_cells = session->view.lane.n_cells,
-		.shared = me.session != session || me.shared,
+		.shared = shared,
 	};
+}
+
+/* ---- the ring ------------------------------------------------------------------------------- */
+
+struct blix_ring_writer *blix_thread_writer(struct blix_thread *thread,
+					    struct blix_session *session)
+{
+	if (__builtin_expect(!thread->writer_ready, 0)) {
+		/* A damaged ring leaves a writer that refuses everything: that is its answer. */
+		(void)blix_ring_writer_init(&thread->writer, &session->view, thread->lane);
+		thread->writer_ready = true;
+	}
+	return &thread->writer;
+}
+
+/* Through lane 0, if its lock is free. */
+static int write_shared(struct blix_thread *thread, struct blix_session *session,
+			const struct blix_ring_entry *entry)
+{
+	int reason;
+
+	if (blix_lane_trylock_shared(&session->view, &session->shared, thread->tid) < 0)
+		return BLIX_DROP_CONTENDED;
+	reason = blix_ring_write(&session->shared.writer, entry,
+				 blix_load_relaxed(&session->listening));
+	blix_lane_unlock_shared(&session->view, &session->shared);
+	return reason;
+}
+
+int blix_thread_write(struct blix_thread *thread, struct blix_session *session,
+		      const struct blix_ring_entry *entry)
+{
+	bool own = blix_thread_owns_lane(thread, session);
+	int reason = own ? blix_ring_write(blix_thread_writer(thread, session), entry,
+					   blix_load_relaxed(&session->listening))
+			 : write_shared(thread, session, entry);
+
+	if (reason != BLIX_DROP_NONE)
+		blix_ring_count_drop(&session->view, own ? thread->lane : 0,
+				     blix_ring_drop_kind(entry->type),
+				     (enum blix_drop_reason)reason);
+	return reason;
 }
 
 /* ---- fork ----------------------------------------------------------------------------------- */
@@ -126,6 +182,6 @@ void blix_thread_after_fork(void)
 
 void blix_thread_in_child(void)
 {
-	me = (struct thread){.leaving = me.leaving};
+	me = (struct blix_thread){.leaving = me.leaving};
 	blix_self_ = (struct blix_self){.epoch = 0};
 }

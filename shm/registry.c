@@ -556,6 +556,32 @@ int blix_registry_resolve(struct blix_registry *r, uint32_t slot, uint32_t kind_
 	return err;
 }
 
+uint32_t blix_registry_string(struct blix_registry *r, const char *from)
+{
+	char clean[BLIX_NAME_MAX];
+	struct text text = blix_text_clean(from, clean, BLIX_NAME_MAX);
+	uint32_t overflow;
+	uint32_t id;
+
+	if (text.len == 0)
+		return BLIX_NO_ID;
+	pthread_mutex_lock(&r->lock);
+	overflow = intern(r, text_of("overflow")); /* first, while there is room */
+	id = intern(r, text);
+	publish(r);
+	pthread_mutex_unlock(&r->lock);
+	return id == BLIX_NO_ID ? overflow : id;
+}
+
+/* Without the lock: whoever has an id was told it after the bytes were there. */
+const char *blix_registry_text(const struct blix_registry *r, uint32_t id, uint32_t *ret_len)
+{
+	struct text text = string_at(r, id);
+
+	*ret_len = text.len;
+	return text.at;
+}
+
 struct blix_metric_desc blix_registry_metric_of(struct blix_registry *r,
 						const struct blix_series_desc *series)
 {

@@ -122,6 +122,15 @@ int blix_registry_resolve(struct blix_registry *registry, uint32_t slot, uint32_
 			  const char *const *values, size_t n_values,
 			  struct blix_series_desc *ret_series);
 
+/* The id of a text of the program (a span's name, an attribute's key): of at most BLIX_NAME_MAX bytes
+ * (the rest is cut), made UTF-8. The same text again yields the same id. When the table is full that
+ * of "overflow" comes back, counted; BLIX_NO_ID if there was no room even for that, or for "". */
+uint32_t blix_registry_string(struct blix_registry *registry, const char *text);
+
+/* The text behind an id that blix_registry_string() returned, not terminated; it stays for good. */
+const char *blix_registry_text(const struct blix_registry *registry, uint32_t id,
+			       uint32_t *ret_len);
+
 /* The metric behind a resolved series; a copy. */
 struct blix_metric_desc blix_registry_metric_of(struct blix_registry *registry,
 						const struct blix_series_desc *series);

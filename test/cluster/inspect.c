@@ -2,12 +2,12 @@
  * tests and for people who wonder what a node has kept. The node must not run. Main thread. */
 #include "node.h"
 
-#include "command.h"
-#include "disk.h"
-#include "hard_state.h"
-#include "log_store.h"
+#include "test/cluster/state/command.h"
+#include "test/cluster/storage/disk.h"
+#include "test/cluster/storage/hard_state.h"
+#include "test/cluster/storage/log_store.h"
 #include "shm/format.h"
-#include "snapshot_file.h"
+#include "test/cluster/storage/snapshot_file.h"
 
 #include <errno.h>
 #include <inttypes.h>

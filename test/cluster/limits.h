@@ -34,6 +34,8 @@ enum {
 	VM_NAME_MAX = 48,     /* bytes, not more than TABLE_KEY_MAX */
 	VM_VCPUS_MAX = 1024,  /* of one VM, and of one node */
 	VM_TICK_MS = 50,
+	FAILOVER_MIN_MS = 1000,
+	FAILOVER_MAX_MS = 3600000,
 	VM_DISK_TIMEOUT_MS = 10000, /* to make or remove a disk */
 	VM_BOOT_TIMEOUT_MS = 5000,
 	VM_STOP_TIMEOUT_MS = 3000, /* from TERM to KILL */

@@ -2,7 +2,7 @@
 #include "log.h"
 #include "node.h"
 #include "options.h"
-#include "vm_child.h"
+#include "test/cluster/vm/vm_child.h"
 
 #include <string.h>
 

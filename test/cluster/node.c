@@ -2,24 +2,26 @@
  * takes everything down again. Main thread. */
 #include "node.h"
 
-#include "disk.h"
-#include "fsm.h"
-#include "images.h"
-#include "join.h"
-#include "load.h"
-#include "load_images.h"
+#include "test/cluster/storage/disk.h"
+#include "test/cluster/state/fsm.h"
+#include "test/cluster/image/images.h"
+#include "test/cluster/raft/join.h"
+#include "test/cluster/own_load/load.h"
+#include "test/cluster/own_load/load_images.h"
 #include "log.h"
-#include "placer.h"
-#include "proposals.h"
-#include "raft_io.h"
-#include "record.h"
-#include "record_image.h"
-#include "record_rpc.h"
-#include "record_vm.h"
-#include "rpc_vm.h"
-#include "service.h"
-#include "vm_runtime.h"
-#include "watch.h"
+#include "test/cluster/placement/placer.h"
+#include "test/cluster/raft/proposals.h"
+#include "test/cluster/raft/raft_io.h"
+#include "test/cluster/record/note.h"
+#include "test/cluster/record/record.h"
+#include "test/cluster/record/record_image.h"
+#include "test/cluster/record/record_rpc.h"
+#include "test/cluster/record/record_vm.h"
+#include "test/cluster/record/trace.h"
+#include "test/cluster/service/rpc_vm.h"
+#include "test/cluster/service/service.h"
+#include "test/cluster/vm/vm_runtime.h"
+#include "test/cluster/raft/watch.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -37,6 +39,7 @@ struct node {
 	struct event_base *base;
 	struct event *sigterm;
 	struct event *sigint;
+	struct event *sigusr1;
 	struct event *pulse;
 	int dir;
 	struct fsm fsm;
@@ -97,6 +100,7 @@ static void on_applied(void *arg, const struct command *command, int result)
 		vm_runtime_look(node->vms);
 	if (node->placer)
 		placer_applied(node->placer, command, result);
+	rpc_vm_look(&node->rpc_vm);
 }
 
 static void on_restored(void *arg)
@@ -131,6 +135,7 @@ static void on_pulse(evutil_socket_t fd, short what, void *arg)
 		return;
 	proposals_expire(node->proposals);
 	rpc_server_expire(node->server);
+	rpc_vm_look(&node->rpc_vm);
 	watch_peers(&node->watch);
 	if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
 		log_line(LOG_ERROR, "raft gave up: %s", raft_errmsg(&node->raft));
@@ -168,12 +173,14 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	log_line(LOG_INFO, "stopping");
+	note_node("stopping");
 	node->stopping = true;
 	node->load = load_stop(node->load);
 	node->load_images = load_images_stop(node->load_images);
 	node->placer = placer_stop(node->placer);
 	node->vms = vm_runtime_stop(node->vms);
 	proposals_cancel(node->proposals);
+	rpc_vm_stop(&node->rpc_vm);
 	joins_stop(node->joins);
 	images_stop(&node->images);
 	transport_stop(node->transport);
@@ -182,15 +189,29 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
 	raft_close(&node->raft, on_raft_closed);
 }
 
+/* Somebody wants calls to go wrong, or to go well again. */
+static void on_usr1(evutil_socket_t fd, short what, void *arg)
+{
+	struct node *node = arg;
+	struct rpc_faults faults;
+
+	(void)fd;
+	(void)what;
+	if (!node->stopping && !rpc_faults_load(node->dir, &faults))
+		rpc_server_set_faults(node->server, &faults);
+}
+
 static int add_events(struct node *node)
 {
 	static const struct timeval period = {0, TICK_MS * 1000};
 
 	node->sigterm = evsignal_new(node->base, SIGTERM, on_signal, node);
 	node->sigint = evsignal_new(node->base, SIGINT, on_signal, node);
+	node->sigusr1 = evsignal_new(node->base, SIGUSR1, on_usr1, node);
 	node->pulse = event_new(node->base, -1, EV_PERSIST, on_pulse, node);
-	if (!node->sigterm || !node->sigint || !node->pulse || event_add(node->sigterm, NULL) ||
-	    event_add(node->sigint, NULL) || event_add(node->pulse, &period))
+	if (!node->sigterm || !node->sigint || !node->sigusr1 || !node->pulse ||
+	    event_add(node->sigterm, NULL) || event_add(node->sigint, NULL) ||
+	    event_add(node->sigusr1, NULL) || event_add(node->pulse, &period))
 		return -ENOMEM;
 	return 0;
 }
@@ -219,7 +240,7 @@ static int open_disk(struct node *node)
 static int listen_on(struct node *node)
 {
 	const char *address = node->options->listen_address;
-	int err = rpc_server_open(node->queue, address, &node->server);
+	int err = rpc_server_open(node->base, node->queue, address, &node->server);
 
 	if (err)
 		log_line(LOG_ERROR, "cannot listen on %s: %s%s", address, strerror(-err),
@@ -273,6 +294,7 @@ static int start_vms(struct node *node)
 		.proposals = node->proposals,
 		.fsm = &node->fsm,
 		.raft = &node->raft,
+		.failover_ms = node->options->failover_ms,
 		.is_healthy = is_healthy,
 		.arg = node,
 	};
@@ -291,8 +313,10 @@ static int serve(struct node *node)
 					 .fsm = &node->fsm,
 					 .proposals = node->proposals,
 					 .transport = node->transport};
-	node->rpc_vm = (struct rpc_vm){
-		.fsm = &node->fsm, .proposals = node->proposals, .placer = &node->placer};
+	node->rpc_vm = (struct rpc_vm){.fsm = &node->fsm,
+				       .proposals = node->proposals,
+				       .placer = &node->placer,
+				       .node_id = node->options->id};
 	int err = transport_serve(node->transport, node->server);
 
 	if (!err)
@@ -343,6 +367,8 @@ static int start_raft(struct node *node)
 		raft_set_snapshot_trailing(&node->raft, every / SNAPSHOT_TRAILING_SHARE);
 		err = bootstrap(node);
 	}
+	node->fsm.of = &node->raft;
+	node->fsm.loaded_index = log_store_next(node->io.log) - 1;
 	if (!err)
 		err = raft_start(&node->raft);
 	if (err) {
@@ -429,6 +455,7 @@ static void take_down(struct node *node)
 	fsm_done(&node->fsm);
 	free_event(node->sigterm);
 	free_event(node->sigint);
+	free_event(node->sigusr1);
 	free_event(node->pulse);
 	event_base_free(node->base);
 }
@@ -445,10 +472,12 @@ int node_run(const struct options *options)
 	signal(SIGPIPE, SIG_IGN);
 	record_open(options);
 	record_rpc_open();
+	trace_open(options->id);
 	record_image_open();
 	int err = start(&node);
 	if (!err) {
 		log_line(LOG_INFO, "listening on %s, data in %s", node.self.address, options->data);
+		note_node("listening");
 		event_base_dispatch(node.base);
 	} else if (err == -ENOMEM) {
 		log_line(LOG_ERROR, "no memory");

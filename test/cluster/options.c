@@ -46,6 +46,8 @@ static const char usage_text[] =
 	"disk\n"
 	"                      (default: 12:4096:16384)\n"
 	"  --image-cache BYTES chunks of images to keep, 1 MiB to 64 GiB (default: 64 MiB)\n"
+	"  --failover MS       VMs of a node that is not heard of for that long get another one\n"
+	"                      (default: 15000)\n"
 	"  --snapshot-every N  applied entries between two snapshots (default: 4096)\n"
 	"  --log-level LEVEL   error, warn, info or debug (default: info)\n"
 	"  --inspect           print what the data directory holds, and exit\n"
@@ -213,6 +215,11 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 			return wrong("--snapshot-every takes 16 to 1000000 entries", value);
 		o->snapshot_every = (uint32_t)number;
 		return OPTIONS_RUN;
+	case 'F':
+		if (!parse_number(value, FAILOVER_MIN_MS, FAILOVER_MAX_MS, &number))
+			return wrong("--failover takes 1000 to 3600000 ms", value);
+		o->failover_ms = (uint32_t)number;
+		return OPTIONS_RUN;
 	case 'l':
 		if (!parse_level(value, &o->log_level))
 			return wrong("--log-level takes error, warn, info or debug", value);
@@ -264,6 +271,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 		{"capacity", required_argument, NULL, 'C'},
 		{"image-cache", required_argument, NULL, 'G'},
 		{"log-level", required_argument, NULL, 'l'},
+		{"failover", required_argument, NULL, 'F'},
 		{"inspect", no_argument, NULL, 'I'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
@@ -273,6 +281,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *ret_op
 	struct options o = {
 		.cluster = "default",
 		.snapshot_every = 4096,
+		.failover_ms = 15000,
 		.log_level = LOG_INFO,
 		.load_vms = 8,
 		.image_cache_bytes = 64 * mib,

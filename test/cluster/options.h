@@ -4,7 +4,7 @@
 
 #include "limits.h"
 #include "log.h"
-#include "vm.h"
+#include "test/cluster/vm/vm.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +25,7 @@ struct options {
 	struct vm_resources capacity; /* for VMs */
 	uint64_t image_cache_bytes;
 	uint32_t snapshot_every; /* entries */
+	uint32_t failover_ms;	 /* VMs of a lost node go elsewhere after that */
 	enum log_level log_level;
 	bool inspect;
 };

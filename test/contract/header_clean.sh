@@ -14,6 +14,50 @@ cat > "$dir/use.c" <<'END'
 #include <blixard_hooks.h>
 #include <blixard_hooks.h>
 
+static const char *get(void *arg, const char *name)
+{
+	return name[0] == 't' && name[5] == 'p' ? (const char *)arg : 0;
+}
+
+static void set(void *arg, const char *name, const char *value)
+{
+	*(unsigned int *)arg += name[0] == 't' && value[0] == '0';
+}
+
+static int spans(void)
+{
+	char header[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+	struct blix_context parent = blix_extract(get, header);
+	blix_span span = blix_span_begin(BLIX_NAME("Cluster/CreateVm"), BLIX_SERVER, &parent);
+	unsigned int injected = 0;
+	int wrong = 0;
+
+	{
+		BLIX_SCOPE(span);
+		blix_span_str(span, BLIX_KEY("vm.name"), "vm-1");
+		blix_span_i64(span, BLIX_KEY("vm.vcpus"), 2);
+		blix_span_event(span, "placed");
+		blix_span_event(span, "placed", BLIX_STR("on", "node-2"), BLIX_F64("load", 0.5));
+		blix_span_link(span, &parent);
+		blix_span_link(span, &parent, BLIX_BOOL("again", 1));
+		blix_log(BLIX_INFO, "vm created");
+		blix_log(BLIX_INFO, "vm created", BLIX_STR("vm.name", "vm-1"), BLIX_I64("took_ms", 7));
+		blix_log_event(BLIX_WARN, "leader.lost", "leader lost", BLIX_I64("term", 7));
+		blix_inject(set, &injected);
+	}
+	blix_span_error(span, "no room");
+	blix_span_end(span);
+	blix_record_grpc_request(blix_grpc_method_of("CreateVm"), 1000, 14);
+	blix_record_storage_operation(blix_storage_table_of("raft_log"), BLIX_STORAGE_WRITE, 5, 0);
+	blix_record_raft_proposal(1000, BLIX_RAFT_COMMITTED);
+	wrong += injected != 1;
+	wrong += span.span_id[0] == parent.span_id[0] && span.span_id[7] == parent.span_id[7];
+	wrong += span.trace_id[15] != 0x9c;
+	wrong += blix_span_is_recorded(span) != 0; /* no file */
+	wrong += blix_current_span().trace_id[15] != 0;
+	return wrong;
+}
+
 int main(void)
 {
 	static const char *const keys[] = {"key"};
@@ -42,6 +86,7 @@ int main(void)
 	wrong += blix_open("", 0) == 0;
 	wrong += blix_strerror(status.error)[0] == '\0';
 	wrong += blix_now_ns() == 0;
+	wrong += spans();
 	blix_close();
 	return wrong;
 }

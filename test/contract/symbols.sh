@@ -11,12 +11,15 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 header=$build/include/blixard_hooks.h
 
-# Functions as the compiler sees them, inline ones too; variables from their declarations.
+# Functions as the compiler sees them, inline ones too; variables from their declarations. Inline
+# helpers of the header's macros (an underscore at the end) are nobody else's business.
 gcc -std=gnu17 -fsyntax-only -aux-info "$dir/declared" -x c "$header"
 {
 	sed -n 's/.*[ *]\(blix_[a-z0-9_]*\) (.*/\1/p' "$dir/declared" | grep -v '^$'
 	sed -n 's/^extern .*[ *]\(blix_[a-z0-9_]*\)\( __attribute__.*\)*;.*/\1/p' "$header"
-} | sort -u > "$dir/header"
+} | sort -u > "$dir/all"
+sed -n 's/^BLIX_INLINE_ .*[ *]\(blix_[a-z0-9_]*_\)(.*/\1/p' "$header" | sort -u > "$dir/helpers"
+comm -23 "$dir/all" "$dir/helpers" > "$dir/header"
 
 nm -D --defined-only "$library" | awk '$2 != "A" { print $3 }' | sort -u > "$dir/exported"
 sed 's/@.*//' "$dir/exported" > "$dir/exported.names"

@@ -12,7 +12,7 @@ out=$(mktemp -d /tmp/blix-selftest-XXXXXX)
 trap 'rm -rf "$out"' EXIT
 
 node=test/cluster
-flags=(-I. -Inode-hooks -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes
+flags=(-I. -Inode-hooks -I"${B:-build}/include" -D_GNU_SOURCE -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes
 	-Wmissing-prototypes -Wundef -Wvla -Werror -g)
 sanitizers="address,undefined"
 failed=0
@@ -45,18 +45,18 @@ protoc-c --c_out="$out/gen" proto/blixard_cluster.proto || exit 1
 for variant in plain sanitized; do
 	extra=(-O2)
 	[ "$variant" = sanitized ] && extra=(-O1 "-fsanitize=$sanitizers" -fno-sanitize-recover=all)
-	run_test wire "$variant" "$node"/{wire_raft,command,table}.c -- "${extra[@]}"
-	run_test disk "$variant" "$node"/selftest/record_double.c \
-		"$node"/{disk,hard_state,log_segment,log_store,snapshot_file,wire_raft}.c \
+	run_test wire "$variant" "$node"/{raft/wire_raft,state/command,state/table}.c -- "${extra[@]}"
+	run_test disk "$variant" "$node"/selftest/{record,trace}_double.c \
+		"$node"/{storage/{disk,hard_state,log_segment,log_store,snapshot_file},raft/wire_raft}.c \
 		shm/crc32c.c -- "${extra[@]}"
-	run_test placement "$variant" "$node"/{placement,vm}.c -- "${extra[@]}"
-	run_test vms "$variant" "$node"/selftest/record_double.c \
-		"$node"/{vms,vm,vm_command,command,table,fsm}.c -- "${extra[@]}"
-	run_test vm_local "$variant" "$node"/{vm_local,vm}.c -- "${extra[@]}"
+	run_test placement "$variant" "$node"/{placement/placement,vm/vm}.c -- "${extra[@]}"
+	run_test vms "$variant" "$node"/selftest/{record,trace}_double.c \
+		"$node"/{vm/vm,state/{vms,vm_command,command,table,fsm}}.c -- "${extra[@]}"
+	run_test vm_local "$variant" "$node"/selftest/trace_double.c "$node"/vm/{vm_local,vm}.c -- "${extra[@]}"
 	run_test load "$variant" "$node"/load/{latency,pace,tally,workload}.c "$out/gen/proto/blixard_cluster.pb-c.c" \
 		-- "${extra[@]}" -I"$out/gen" -Wl,--no-as-needed -lprotobuf-c -lm
-	run_test images "$variant" "$node"/selftest/record_double.c \
-		"$node"/{chunk_digest,chunk_store,chunk_worker,disk,image,image_sends,image_store}.c \
+	run_test images "$variant" "$node"/selftest/{record,trace}_double.c \
+		"$node"/{storage/disk,image/{chunk_digest,chunk_store,chunk_worker,image,image_sends,image_store}}.c \
 		"$out/gen/proto/blixard_cluster.pb-c.c" -- "${extra[@]}" -I"$out/gen" -Wl,--no-as-needed -lprotobuf-c -lcrypto
 done
 exit $failed

@@ -333,6 +333,91 @@ def test_preemption(nodes, leader):
     check(wait_for(lambda: not any(n.startswith("low") for n in leader.vms())), "the low ones can go")
 
 
+def request(vcpus=1, memory=16 * MIB, disk=4 * MIB, **more):
+    return pb.VmRequest(needs=pb.VmResources(vcpus=vcpus, memory_bytes=memory, disk_bytes=disk), **more)
+
+
+def erase(nodes, *names):
+    for name in names:
+        nodes[0].ask("DeleteVm", name=name)
+    check(wait_for(lambda: not set(names) & set(nodes[0].vms())), f"{', '.join(names)}: deleted again", nodes[0].vms().keys())
+
+
+def test_scheduling(nodes):
+    """Every strategy of the catalogue, and the answer says where the VM has gone."""
+    leader = leader_of(nodes)
+    strategies = ["most_available", "least_available", "round_robin", "manual", "priority_based", "locality_aware",
+                  "spread_across_failure_domains", "cost_optimised"]
+    name_of = {s: "s-" + s.replace("_", "-") for s in strategies}
+    before = {s: leader.of(f'vm_placement_attempts_total{{strategy="{s}"}}') for s in strategies}
+    told, seen = {}, {}
+    for i, s in enumerate(strategies):
+        more = {"node_id": 2} if s == "manual" else {}
+        code, reply = nodes[i % 3].ask("CreateVmWithScheduling", name=name_of[s], request=request(strategy=s, **more))
+        vm = nodes[i % 3].vm(name_of[s])
+        told[s], seen[s] = (code, reply.node_id if code == "OK" else reply), (code, vm.node_id if vm else None)
+    check(told == seen and all(code == "OK" and where in (1, 2, 3) for code, where in told.values()),
+          "CreateVmWithScheduling tells the node, with every strategy", (told, seen))
+    check(told["manual"] == ("OK", 2) and told["locality_aware"] == ("OK", 5 % 3 + 1), "manual and locality_aware have their way", told)
+    after = {s: leader.of(f'vm_placement_attempts_total{{strategy="{s}"}}') for s in strategies}
+    check(all(after[s] > before[s] for s in strategies), "the leader has counted its decisions by strategy", (before, after))
+    check(wait_for(lambda: all(nodes[0].is_in(n, "running") for n in name_of.values())), "and they all run", nodes[0].vms())
+    codes = [nodes[0].ask("CreateVmWithScheduling", **fields)[0] for fields in (
+        {"name": name_of["manual"], "request": request()}, {"name": "s-giant", "request": request(vcpus=100)},
+        {"name": "s-nowhere", "request": request(strategy="manual", node_id=9)}, {"name": "-", "request": request()}, {"name": "s-none"})]
+    check(codes == ["ALREADY_EXISTS", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"]
+          and not {"s-giant", "s-nowhere", "s-none"} & set(nodes[0].vms()), "what cannot be placed is not created", codes)
+    erase(nodes, *name_of.values())
+
+
+def test_migration(nodes):
+    node = nodes[1]
+    check(nodes[0].create("mover", strategy="manual", node_id=1) == "OK" and wait_for(lambda: process_of(nodes[0], "mover")), "a VM runs on node 1")
+    created = nodes[2].of("vm_create_total")
+    code, reply = node.ask("MigrateVm", name="mover", node_id=3)
+    check(code == "OK" and reply.node_id == 3, "MigrateVm moves it to node 3", (code, reply))
+    check(wait_for(lambda: process_of(nodes[2], "mover") and not process_of(nodes[0], "mover")), "its process is there, and no longer here", processes())
+    check(wait_for(lambda: node.is_in("mover", "running")) and node.vm("mover").node_id == 3 and nodes[2].of("vm_create_total") == created + 1,
+          "node 3 has created it, and counts that", nodes[2].of("vm_create_total"))
+    check(wait_for(lambda: not [f for f in os.listdir(os.path.join(nodes[0].data, "vms")) if f.startswith("mover-")]), "node 1 has removed its disk")
+    code, reply = node.ask("MigrateVm", name="mover")
+    check(code == "OK" and reply.node_id in (1, 2) and wait_for(lambda: process_of(nodes[reply.node_id - 1], "mover")), "without a wish it goes to another",
+          (code, reply))
+    here = node.vm("mover").node_id
+    codes = [node.ask("MigrateVm", **fields)[0] for fields in ({"name": "nobody"}, {"name": "mover", "node_id": here}, {"name": "mover", "node_id": 9})]
+    check(codes == ["NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"], "what cannot be moved is refused", codes)
+    erase(nodes, "mover")
+
+
+def test_failover(nodes):
+    """The last one: a node dies, and its VMs live on elsewhere."""
+    leader = leader_of(nodes)
+    victim = next(n for n in nodes if n is not leader)
+    rest = [n for n in nodes if n is not victim]
+    names = ["f0", "f1"]
+    for name in names:
+        leader.create(name, strategy="locality_aware", node_id=victim.number)
+    leader.create("f-manual", strategy="manual", node_id=victim.number)
+    check(wait_for(lambda: all(process_of(victim, n) for n in [*names, "f-manual"])), "VMs run on a node", processes())
+    begun, failed_ones = leader.of("vm_recoveries_total"), leader.of("vm_recoveries_failed_total")
+    lost = [n for n, v in leader.vms().items() if v.node_id == victim.number and v.desired == "running" and v.request.strategy != "manual"]
+    victim.process.kill()
+    victim.process.wait()
+    check(wait_for(lambda: all(leader.is_in(n, "running") and leader.vm(n).node_id != victim.number for n in lost), 30),
+          "it is killed: its VMs run on other nodes", leader.vms())
+    check(all(any(process_of(n, name) for n in rest) for name in names), "as processes", processes())
+    check(leader.of("vm_recoveries_total") == begun + len(lost) and leader.of("vm_recoveries_failed_total") == failed_ones,
+          "the leader counts them as recoveries", (leader.of("vm_recoveries_total"), begun, lost))
+    check(leader.vm("f-manual").node_id == victim.number, "one that was to live there and nowhere else waits for it")
+    victim.start(True)
+    check(wait_for(lambda: settled(nodes) and process_of(victim, "f-manual"), 30), "the node comes back, and runs that one", victim.words())
+    check(not any(process_of(victim, n) for n in names) and all(leader.vm(n).node_id != victim.number for n in names), "and none of those that went",
+          processes())
+    check(wait_for(lambda: not [f for f in os.listdir(os.path.join(victim.data, "vms")) if f[:3] in ("f0-", "f1-")]), "and has removed their disks",
+          os.listdir(os.path.join(victim.data, "vms")))
+    erase(nodes, *names, "f-manual")
+
+
 def test_bad_input(nodes):
     node = nodes[2]
     before = sum_of(node, "vm_commands_refused_total")
@@ -437,6 +522,9 @@ def run(nodes):
     test_placement(nodes, leader_of(nodes))
     test_preemption(nodes, leader_of(nodes))
     test_bad_input(nodes)
+    test_scheduling(nodes)
+    test_migration(nodes)
+    test_failover(nodes)
     test_leader_dies(nodes, leader_of(nodes))
     test_stop(nodes)
 
@@ -452,7 +540,7 @@ def main():
     try:
         load_stubs(directory)
         ports = free_ports(3)
-        nodes = [Node(directory, shm, i, ports, "--capacity", f"8:{8 * TIB // MIB}:1024", "--snapshot-every", "32") for i in (1, 2, 3)]
+        nodes = [Node(directory, shm, i, ports, "--capacity", f"8:{8 * TIB // MIB}:1024", "--snapshot-every", "32", "--failover", "3000") for i in (1, 2, 3)]
         run(nodes)
         test_load(directory, shm)
     finally:

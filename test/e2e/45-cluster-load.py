@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# timeout: 90 s
+# timeout: 180 s
 """Goal: what blixard-load counts by itself is what the nodes' agents serve, exactly, on every node; with
 a node killed in the middle nothing that was acknowledged is missing, and nothing is counted that was
 not sent.
@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
 from testbed import Checks, Metrics, Testbed, free_ports, wait_for  # noqa: E402
@@ -22,7 +23,7 @@ LOAD = os.path.join(BUILD, "blixard-load")
 FAILING = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
 # Nodes call it on each other, too: it is compared for all of them together.
 SHARED_METHOD = "GetVmImage"
-RATE, SECONDS = 300, 10
+RATE, SECONDS = 300, 30
 VM_OPS = {"create": ("CreateVm",), "start": ("CreateVm", "StartVm"), "stop": ("StopVm",), "delete": ("DeleteVm",)}
 
 check = Checks()
@@ -32,7 +33,7 @@ def command(targets, *words):
     return [LOAD, "--json", *(w for t in targets for w in ("--target", t)), *map(str, words)]
 
 
-def load(targets, *words, seconds=40):
+def load(targets, *words, seconds=70):
     """(exit code, the account; what it said)."""
     out = subprocess.run(command(targets, *words), capture_output=True, text=True, timeout=seconds)
     return out.returncode, json.loads(out.stdout) if out.stdout else {}, out.stderr
@@ -69,6 +70,10 @@ def agrees(node, before, rows, name):
     wait_for(lambda: not differences(node.metrics(), before, rows), 5)
     wrong = differences(node.metrics(), before, rows)
     return check(not wrong, name, wrong)
+
+
+def methods_of(account, method, code):
+    return sum(rows[method]["codes"].get(code, 0) for rows in account["targets"].values())
 
 
 def ok_of(account, *methods):
@@ -124,9 +129,62 @@ def test_exact(bed):
               f"as many VMs were {op}d as orders were acknowledged", (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
     sent, received = (grown("p2p_transferred_bytes_total", direction=d) for d in ("send", "receive"))
     check(sent == received >= 300 << 10, "the bytes of images that were sent have been received", (sent, received))
+    # As the client knows its images: all chunks but one are alike in all of them.
+    images = account["images"]
+    for node, b in zip(bed.nodes, before):
+        m, known = node.metrics(), images[node.target]
+        moved, spared, received = (m.total(f, **labels) - b.total(f, **labels) for f, labels in (
+            ("p2p_chunks_transferred_total", {}), ("p2p_chunks_deduplicated_total", {}), ("p2p_transferred_bytes_total", {"direction": "receive"})))
+        check((moved, spared, received) == (known["chunks_moved"], known["chunks_spared"], known["bytes_moved"]) and received > 0,
+              f"node {node.number} has counted the chunks and bytes of exactly those images", (moved, spared, received, known))
+    # Of what was proposed everything is written on every node, but for what changed nothing.
+    def writes():
+        now = [n.metrics() for n in bed.nodes]
+        wanted = (sum(m.of("raft_proposals_total") - b.of("raft_proposals_total") for m, b in zip(now, before))
+                  - sum(m.total("raft_proposals_failed_total") - b.total("raft_proposals_failed_total") for m, b in zip(now, before))
+                  - sum(m.total("vm_commands_refused_total") - b.total("vm_commands_refused_total") for m, b in zip(now, before))
+                  - methods_of(account, "ProposeTask", "NOT_FOUND"))
+        return wanted, [m.total("storage_writes_total", table="vm_states") - b.total("storage_writes_total", table="vm_states")
+                        for m, b in zip(now, before)]
+
+    wait_for(lambda: writes()[1] == [writes()[0]] * 3, 10)
+    wanted, written = writes()
+    check(written == [wanted] * 3 and wanted >= ok_of(account, "ProposeTask", "SubmitTask", "CreateVm", "StartVm", "StopVm", "DeleteVm"),
+          "every node has written every change once", (written, wanted))
     for op in ("start", "stop"):  # an order can overtake the one before
         check(0 < grown(f"vm_{op}_total") <= ok_of(account, *VM_OPS[op]), f"no more VMs were told to {op} than that",
               (grown(f"vm_{op}_total"), ok_of(account, *VM_OPS[op])))
+
+
+def test_writes(bed):
+    """Without VMs, whose nodes write by themselves, the client knows every write."""
+    seen = []
+
+    def quiet():
+        """Nothing has been written anywhere for a second and a half, as all agents see it."""
+        now = [(n.of("raft_applied_index"), n.of("vms"), n.of("raft_proposals_pending")) for n in bed.nodes]
+        seen.append((time.monotonic(), now))
+        same = next((at for at, state in reversed(seen) if state != now), seen[0][0])
+        return len(set(now)) == 1 and now[0][1:] == (0, 0) and time.monotonic() - same > 1.5
+
+    check(wait_for(quiet, 30), "the VMs of the last load have gone, and nothing is written", seen[-3:])
+    before = [n.metrics() for n in bed.nodes]
+    code, account, words = load([n.target for n in bed.nodes], "--rate", 400, "--seconds", 5, "--seed", 11, "--vms", 0)
+    wanted = ok_of(account, "ProposeTask", "SubmitTask")
+    proposed = wanted + methods_of(account, "ProposeTask", "NOT_FOUND")
+
+    def grown(family, **labels):
+        return [n.metrics().total(family, **labels) - b.total(family, **labels) for n, b in zip(bed.nodes, before)]
+
+    wait_for(lambda: grown("storage_writes_total", table="vm_states") == [wanted] * 3, 10)
+    written, proposals = grown("storage_writes_total", table="vm_states"), grown("raft_proposals_total")
+    check(code == 0 and written == [wanted] * 3 and wanted > 500, "every node has written exactly what was acknowledged",
+          (code, written, wanted, words, grown("raft_applied_index"), grown("raft_snapshots_total"), grown("raft_leader_changes_total"), seen[-1]))
+    check(sum(proposals) == proposed and proposals == [sum(rows[m]["codes"].get(c, 0) for m in ("ProposeTask", "SubmitTask") for c in (
+        ("OK", "NOT_FOUND") if m == "ProposeTask" else ("OK",))) for n in bed.nodes for rows in [account["targets"][n.target]]],
+          "and proposed exactly what it was asked for", (proposals, proposed))
+    log = grown("storage_writes_total", table="raft_log")
+    check(all(0 < n <= proposed + 50 for n in log), "the log is written at most once an entry", (log, proposed))
 
 
 def test_seed(bed):
@@ -211,6 +269,7 @@ def main():
     try:
         if check(wait_for(bed.settled, 30), "three nodes are one cluster", [n.words() for n in bed.nodes]):
             test_exact(bed)
+            test_writes(bed)
             test_seed(bed)
             test_kill(bed)
             test_limits(bed)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# timeout: 120 s
+# timeout: 180 s
 """Goal: every verb of test/cluster/fault does what it says to the metric that an operator would look at,
 and its undo brings the cluster back to health.
 Method: three nodes behind a relay under a small load; one fault after another, each with the series
@@ -251,6 +251,53 @@ def test_chunk(bed):
         channel.close()
 
 
+# ---- calls ----------------------------------------------------------------------------------------------------------
+def test_rejected_calls(bed):
+    stubs = load_stubs(bed)
+    if not stubs:
+        check.skip("reject calls of a method", "python3-grpc-tools is not installed")
+        return
+    grpc, pb, service = stubs
+    node, other = bed.nodes[0], bed.nodes[1]
+    channel = grpc.insecure_channel(node.target, options=[("grpc.enable_http_proxy", 0)])
+    failed = 'grpc_requests_failed_total{method="GetP2pStatus",code="UNAVAILABLE"}'
+
+    def call():
+        try:
+            service.ClusterStub(channel).GetP2pStatus(pb.GetP2pStatusRequest(), timeout=10)
+            return "OK"
+        except grpc.RpcError as error:
+            return error.code().name
+
+    before = [n.of(failed) for n in (node, other)]
+    if breaks(bed, "reject one call of four of a method", "rpc-reject", node.number, "GetP2pStatus", "UNAVAILABLE", 25):
+        codes = [call() for _ in range(40)]
+        check(codes.count("UNAVAILABLE") == 10 and codes.count("OK") == 30, "rejected calls: exactly that share has that code", codes)
+        check(wait_for(lambda: node.of(failed) == before[0] + 10, 5) and other.of(failed) == before[1],
+              "rejected calls: failures by code are counted, on that node", (node.of(failed), other.of(failed), before))
+        mended(bed, "served again: all is well", "rpc-mend", node.number)
+        check({call() for _ in range(20)} == {"OK"} and node.of(failed) == before[0] + 10, "and no call is rejected")
+    if breaks(bed, "reject all calls of clients", "rpc-reject", node.number, "*", "RESOURCE_EXHAUSTED"):
+        check(call() == "RESOURCE_EXHAUSTED" and wait_for(
+            lambda: node.of('grpc_requests_failed_total{method="ProposeTask",code="RESOURCE_EXHAUSTED"}') > 0, 5), "all of them fail, those of the load, too")
+        check(bed.settled(), "but what nodes say to each other passes")
+        check(bed.fault("rpc-reject", node.number, "*", "NONSENSE")[0] == 2, "a code that does not exist is refused by the node")
+        mended(bed, "served again: all is well again", "undo")
+        check(call() == "OK", "and calls are served")
+    channel.close()
+
+
+def test_slow_calls(bed):
+    node = bed.nodes[2]
+    duration = "grpc_request_duration_seconds"
+    if breaks(bed, "slow the calls of a method", "rpc-slow", node.number, "HealthCheck", 150):
+        slow = mean_of_new(node, duration, n=3, method="HealthCheck")
+        check(slow >= 0.15, "slow calls: that is how long they take", slow)
+        check(mean_of_new(node, duration, n=3, method="ListVms") < 0.15, "slow calls: those of other methods do not")
+        mended(bed, "quick again: all is well", "rpc-mend", node.number)
+        check(wait_for(lambda: mean_of_new(node, duration, n=3, method="HealthCheck") < 0.15, 20), "and calls are quick")
+
+
 # ---- the program itself --------------------------------------------------------------------------------------------
 def test_undo(bed):
     codes = [bed.fault(*words)[0] for words in (("freeze", 1), ("isolate", 2), ("kill", 3))]
@@ -262,7 +309,8 @@ def test_undo(bed):
 
 
 def test_words(bed):
-    for words in (["explode", "1"], ["kill"], ["kill", "9"], ["kill", "1", "2"], ["slow-net", "1", "-5"], ["slow-net", "1"], ["lose-quorum", "1"],
+    for words in (["explode", "1"], ["kill"], ["kill", "9"], ["kill", "1", "2"], ["slow-net", "1", "-5"], ["slow-net", "1"], ["lose-quorum", "1"], ["rpc-reject", "1", "CreateVm"],
+                  ["rpc-reject", "1", "CreateVm", "OK"], ["rpc-reject", "1", "CreateVm", "INTERNAL", "101"], ["rpc-slow", "1", "a b", "5"],
                   ["corrupt-chunk", "1", "../x"]):
         code, said = bed.fault(*words)
         check(code == 2 and said.startswith("fault: ") and len(said.splitlines()) == 1, f"{' '.join(words)} is refused in one line", (code, said))
@@ -335,7 +383,7 @@ def main():
         load = subprocess.Popen([os.path.join(BUILD, "blixard-load"), "--rate", "60", "--seconds", "600", "--timeout-ms", "3000",
                                  *(w for n in bed.nodes for w in ("--target", n.target))], stdout=subprocess.DEVNULL)
         for test in (test_freeze, test_heartbeat, test_kill, test_quorum, test_flapping, test_isolation, test_slow_net, test_storm,
-                     test_slow_disk, test_vms, test_capacity, test_chunk, test_full_disk, test_failing_disk, test_undo, test_words,
+                     test_slow_disk, test_vms, test_capacity, test_chunk, test_rejected_calls, test_slow_calls, test_full_disk, test_failing_disk, test_undo, test_words,
                      test_demo):
             started = time.monotonic()
             if not wait_for(bed.settled, 20):

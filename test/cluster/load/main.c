@@ -3,6 +3,7 @@
 #include "options.h"
 #include "report.h"
 #include "run.h"
+#include "traces.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@ int main(int argc, char **argv)
 	int code = options_parse(argc, argv, &options);
 	if (code >= 0)
 		return code;
+	traces_init(options.traces_percent);
 	int err = run_load(&options, report_progress, &tally, &elapsed_ns);
 	if (err) {
 		fprintf(stderr, "blixard-load: %s\n", strerror(-err));

@@ -41,6 +41,7 @@ static const char usage_text[] =
 	"and to\n"
 	"                      delete at the end (default: 8)\n"
 	"  --timeout-ms N      of one operation (default: 10000)\n"
+	"  --traces PERCENT    of the operations begin a sampled trace (traceparent; default: 0)\n"
 	"  --json              the account as one JSON object\n"
 	"  --version, --help\n";
 
@@ -131,6 +132,7 @@ static int take_number(struct options *o, int option, const char *value)
 		{'c', 1, CONNECTIONS_MAX, &o->connections, "--connections takes 1 to 64"},
 		{'i', 1, IN_FLIGHT_MAX, &o->in_flight_max, "--in-flight takes 1 to 100000"},
 		{'v', 0, LOAD_VMS_MAX, &o->vms, "--vms takes 0 to 64"},
+		{'T', 0, 100, &o->traces_percent, "--traces takes 0 to 100 percent"},
 		{'m', 1, TIMEOUT_MAX_MS, &o->timeout_ms, "--timeout-ms takes 1 to 600000"},
 	};
 	uint64_t number;
@@ -183,6 +185,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		{"in-flight", required_argument, NULL, 'i'},
 		{"timeout-ms", required_argument, NULL, 'm'},
 		{"vms", required_argument, NULL, 'v'},
+		{"traces", required_argument, NULL, 'T'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},

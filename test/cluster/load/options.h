@@ -18,6 +18,7 @@ struct options {
 	uint32_t in_flight_max;
 	uint32_t timeout_ms;
 	uint32_t vms;
+	uint32_t traces_percent;
 	uint64_t seed;
 	bool json;
 };

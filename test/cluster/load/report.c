@@ -1,6 +1,8 @@
 /* report.c - see report.h. The account goes to stdout, progress to stderr. */
 #include "report.h"
 
+#include "traces.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -158,5 +160,14 @@ void report_json(const struct options *options, const struct tally *tally, uint6
 			json_row(workload_method((enum method)j)->name, &tally->of[i][j], !j);
 		printf("}");
 	}
-	printf("}}\n");
+	printf("},\n  \"images\": {");
+	for (unsigned i = 0; i < options->n_targets; i++) {
+		const struct tally_images *images = &tally->images[i];
+
+		printf("%s\n    \"%s\": {\"chunks_moved\": %" PRIu64 ", \"chunks_spared\": %" PRIu64
+		       ", \"bytes_moved\": %" PRIu64 "}",
+		       i ? "," : "", options->targets[i], images->chunks_moved,
+		       images->chunks_spared, images->bytes_moved);
+	}
+	printf("},\n  \"traces\": %" PRIu64 "}\n", traces_begun());
 }

@@ -1,8 +1,8 @@
 /* run.c - see run.h. Loop thread only. */
 #include "run.h"
 
-#include "test/cluster/record.h"
-#include "test/cluster/rpc_client.h"
+#include "test/cluster/record/record.h"
+#include "test/cluster/rpc/rpc_client.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -76,6 +76,10 @@ static void on_done(void *arg, const struct rpc_result *result)
 
 	tally_ended(run->tally, pending->target, pending->method, result->code,
 		    now_ns - pending->due_ns);
+	if (pending->method == METHOD_GET_VM_IMAGE && result->code == GRPC_STATUS_OK) {
+		const Blixard__GetVmImageReply *reply = (const void *)result->reply;
+		tally_image(run->tally, pending->target, reply->chunks_moved, reply->chunks_spared);
+	}
 	workload_ordered(&run->workload, pending->vm, pending->method, result->code,
 			 now_ns - run->started_ns);
 	free(pending);

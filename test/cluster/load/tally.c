@@ -50,6 +50,15 @@ void tally_ended(struct tally *tally, unsigned target, enum method method, grpc_
 	latency_add(&tally->latency[method], took_ns);
 }
 
+void tally_image(struct tally *tally, unsigned target, uint64_t moved, uint64_t spared)
+{
+	struct tally_images *images = &tally->images[target];
+
+	images->chunks_moved += moved;
+	images->chunks_spared += spared;
+	images->bytes_moved += workload_image_bytes(moved);
+}
+
 struct tally_row tally_sum(const struct tally *tally, enum method method)
 {
 	struct tally_row sum = {0};

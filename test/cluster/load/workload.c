@@ -264,6 +264,15 @@ static void move_image(struct workload *w, struct operation *op)
 		op->request.get_vm_image.peer = (char *)w->targets[giver];
 }
 
+uint64_t workload_image_bytes(uint64_t chunks_moved)
+{
+	_Static_assert((int)LOAD_IMAGE_BYTES > (int)CHUNK_BYTES, "two chunks");
+	if (!chunks_moved)
+		return 0;
+	return chunks_moved == 1 ? (uint64_t)LOAD_IMAGE_BYTES - (uint64_t)CHUNK_BYTES
+				 : LOAD_IMAGE_BYTES;
+}
+
 static void attend_to_images(struct workload *w, struct operation *op, uint64_t due_ns)
 {
 	if (due_ns >= w->next_image_ns) {

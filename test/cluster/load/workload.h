@@ -111,6 +111,10 @@ void workload_init(struct workload *workload, uint64_t seed, const char (*target
  * one is made. */
 void workload_next(struct workload *workload, uint64_t due_ns, struct operation *ret_operation);
 
+/* The bytes of so many chunks of one of its images: first the last chunk, which is new in each, then
+ * the first one, which is alike in all. */
+uint64_t workload_image_bytes(uint64_t chunks_moved);
+
 /* The deletion of a VM that the workload has left behind; false: there is none. */
 bool workload_clean_up(struct workload *workload, struct operation *ret_operation);
 

@@ -5,11 +5,11 @@
 #include "record_double.h"
 #include "tap.h"
 
-#include "test/cluster/hard_state.h"
+#include "test/cluster/storage/hard_state.h"
 #include "test/cluster/limits.h"
-#include "test/cluster/log_segment.h"
-#include "test/cluster/log_store.h"
-#include "test/cluster/snapshot_file.h"
+#include "test/cluster/storage/log_segment.h"
+#include "test/cluster/storage/log_store.h"
+#include "test/cluster/storage/snapshot_file.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,11 +6,11 @@
 #include "record_double.h"
 #include "tap.h"
 
-#include "test/cluster/chunk_worker.h"
-#include "test/cluster/image_sends.h"
-#include "test/cluster/image_store.h"
+#include "test/cluster/image/chunk_worker.h"
+#include "test/cluster/image/image_sends.h"
+#include "test/cluster/image/image_store.h"
 #include "test/cluster/log.h"
-#include "test/cluster/record_image.h"
+#include "test/cluster/record/record_image.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  */
 #include "tap.h"
 
-#include "test/cluster/placement.h"
+#include "test/cluster/placement/placement.h"
 
 #include <string.h>
 
@@ -77,6 +77,44 @@ static void test_strategies(void)
 	tap(chooses(VM_MOST_AVAILABLE, equal, 2, 4) && chooses(VM_LEAST_AVAILABLE, equal, 2, 4) &&
 		    chooses(VM_SPREAD, equal, 2, 4),
 	    "of equals the lowest id");
+}
+
+static void test_wishes(void)
+{
+	struct placement_node nodes[] = {node(1, 5, 1), node(2, 2, 2), node(3, 3, 3)};
+	struct vm vms[] = {{.number = 1, .node_id = 2, .request = {.priority = 5}},
+			   {.number = 2, .node_id = 2, .request = {.priority = 1}},
+			   {.number = 3, .node_id = 1, .request = {.priority = 1}},
+			   {.number = 4, .node_id = 3, .request = {.priority = 7}}};
+	struct vm_request r = request(VM_PRIORITY, 1);
+	struct placement_question q = {
+		.nodes = nodes, .n_nodes = 3, .vms = vms, .n_vms = 4, .request = &r};
+
+	r.priority = 5;
+	tap(placement_decide(&q).node_id == 1,
+	    "priority_based: the node without others that matter as much");
+	r.priority = 6;
+	tap(placement_decide(&q).node_id == 2, "priority_based: of those the one with most room");
+	r = request(VM_LOCALITY, 1);
+	r.wanted_node = 1;
+	tap(placement_decide(&q).node_id == 1, "locality_aware: the node that is wished for");
+	r.needs.vcpus = 6;
+	tap(placement_decide(&q).node_id == 2, "locality_aware: another when that has no room");
+	r = request(VM_COST, 1);
+	tap(placement_decide(&q).node_id == 1, "cost_optimised: the fullest of those in use");
+	r.needs.vcpus = 6;
+	nodes[1] = node(2, 0, 0);
+	nodes[1].capacity.vcpus = 64;
+	tap(placement_decide(&q).node_id == 3, "cost_optimised: one in use before an empty one");
+	nodes[0] = nodes[2] = node(1, 0, 0);
+	nodes[2].node_id = 3;
+	nodes[2].capacity.vcpus = 8;
+	tap(placement_decide(&q).node_id == 3, "cost_optimised: of empty ones the smallest");
+	q.not_node = 3;
+	tap(placement_decide(&q).node_id == 1, "a node that the VM is to leave is left out");
+	q.n_nodes = 1;
+	q.not_node = 1;
+	tap(placement_decide(&q).result == PLACEMENT_CONSTRAINT, "without another there is none");
 }
 
 /* ---- edges and reasons ----------------------------------------------------------------------- */
@@ -263,7 +301,9 @@ static void test_invented(void)
 					       .last_node = invent(NODES + 1)};
 		r.priority = (uint8_t)invent(4);
 		r.needs.memory_bytes = (1 + invent(6)) * gib;
-		r.wanted_node = r.strategy == VM_MANUAL ? 1 + invent(NODES + 1) : 0;
+		r.wanted_node = r.strategy == VM_MANUAL || r.strategy == VM_LOCALITY
+					? 1 + invent(NODES + 1)
+					: 0;
 		for (size_t i = 0; i < q.n_nodes; i++) {
 			nodes[i] = node(i + 1, 0, 0);
 			nodes[i].healthy = invent(8) != 0;
@@ -293,6 +333,7 @@ static void test_invented(void)
 int main(void)
 {
 	test_strategies();
+	test_wishes();
 	test_edges();
 	test_reasons();
 	test_preemption();

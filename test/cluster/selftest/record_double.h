@@ -3,7 +3,7 @@
 #ifndef SELFTEST_RECORD_DOUBLE_H
 #define SELFTEST_RECORD_DOUBLE_H
 
-#include "test/cluster/record.h"
+#include "test/cluster/record/record.h"
 
 extern unsigned recorded_errors[STORAGE_OPS];
 extern unsigned recorded_reads[TABLES];

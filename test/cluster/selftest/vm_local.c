@@ -6,10 +6,10 @@
 #include "tap.h"
 
 #include "test/cluster/log.h"
-#include "test/cluster/record.h"
-#include "test/cluster/record_vm.h"
-#include "test/cluster/vm_child.h"
-#include "test/cluster/vm_local.h"
+#include "test/cluster/record/record.h"
+#include "test/cluster/record/record_vm.h"
+#include "test/cluster/vm/vm_child.h"
+#include "test/cluster/vm/vm_local.h"
 
 #include <errno.h>
 #include <signal.h>

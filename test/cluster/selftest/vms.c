@@ -8,8 +8,8 @@
 #include "record_double.h"
 #include "tap.h"
 
-#include "test/cluster/bytes.h"
-#include "test/cluster/fsm.h"
+#include "test/cluster/storage/bytes.h"
+#include "test/cluster/state/fsm.h"
 #include "test/support/guard_page.h"
 
 #include <errno.h>
@@ -176,6 +176,9 @@ static void test_refusals(void)
 	tap(place_as(vms, "a", a, 0, 1) == -ESTALE && place(vms, "a", 1) == -ESTALE,
 	    "place: it has a place");
 	tap(place_as(vms, "b", a, 0, 1) == -ESTALE, "place: another VM was meant");
+	uint64_t first = get(vms, "a")->placement;
+	tap(place(vms, "a", 9) == -ENOENT && get(vms, "a")->placement == first,
+	    "place: it cannot move to a node that is not known");
 	tap(place_as(vms, "a", a, 999, 0) == -ESTALE, "place: another placement was meant");
 	tap(report(vms, "a", 999, VM_RUNNING, false) == -ESTALE, "report: of an earlier placement");
 	tap(report(vms, "a", get(vms, "a")->placement, VM_STOPPED, true) == -ESTALE &&
@@ -417,8 +420,57 @@ static void test_hostile_snapshots(void)
 	memcpy(one, "two", 3);
 	tap(try_decode(bytes, len) == -EBADMSG, "a snapshot with a name twice is refused");
 	memcpy(one, "one", 3);
-	bytes[4] = 2;
+	bytes[4] = 3;
 	tap(try_decode(bytes, len) == -EBADMSG, "a snapshot of another version is refused");
+	vms_free(vms);
+}
+
+/* ---- traces ---------------------------------------------------------------------------------- */
+
+static int create_traced(struct vms *vms, const char *name, uint8_t id)
+{
+	union vm_value value = {.create = {.needs = {.vcpus = 1, .memory_bytes = 1}}};
+	uint8_t bytes[VM_VALUE_MAX_BYTES];
+	struct command command = {.op = COMMAND_VM_CREATE,
+				  .key = name,
+				  .key_len = strlen(name),
+				  .value = bytes,
+				  .context = {.trace_id = {id}, .span_id = {id}, .flags = 3}};
+
+	command.value_len = vm_value_encode(command.op, &value, bytes, sizeof(bytes));
+	return vms_apply(vms, &command);
+}
+
+/* Cut what version 2 has beyond version 1 from a snapshot with one VM and no node. */
+static size_t as_version_1(uint8_t *bytes, size_t len)
+{
+	bytes[4] = 1;
+	return len - TRACE_CONTEXT_BYTES;
+}
+
+static void test_traces(void)
+{
+	struct vms *vms = vms_new(), *copy = NULL;
+	uint8_t bytes[512];
+
+	tap(!create_traced(vms, "t", 7) && get(vms, "t")->context.trace_id[0] == 7,
+	    "a VM knows the trace that wanted it");
+	tap(create_traced(vms, "t", 8) == -EEXIST && get(vms, "t")->context.trace_id[0] == 7,
+	    "a command that changes nothing leaves that as it was");
+	size_t len = vms_bytes(vms);
+	vms_encode(vms, bytes, len);
+	tap(!vms_decode(bytes, len, &copy) && get(copy, "t")->context.span_id[0] == 7 &&
+		    get(copy, "t")->context.flags == 3,
+	    "a snapshot keeps it");
+	vms_free(copy);
+	tap(!vms_decode(bytes, as_version_1(bytes, len), &copy) &&
+		    !trace_context_is_set(&get(copy, "t")->context),
+	    "a snapshot of before there were traces is read");
+	vms_free(copy);
+	tap(place(vms, "t", 5) == -ENOENT && trace_context_is_set(&get(vms, "t")->context),
+	    "a placement that comes to nothing, too, leaves it");
+	tap(!order(vms, "t", VM_WANT_STOPPED) && !trace_context_is_set(&get(vms, "t")->context),
+	    "an order of no trace takes its place");
 	vms_free(vms);
 }
 
@@ -571,6 +623,7 @@ int main(void)
 	test_bounds();
 	test_history();
 	test_hostile_snapshots();
+	test_traces();
 	test_hostile_values();
 	test_fsm();
 	guard_page_free(&guard);

@@ -5,10 +5,10 @@
  */
 #include "tap.h"
 
-#include "test/cluster/bytes.h"
-#include "test/cluster/command.h"
-#include "test/cluster/table.h"
-#include "test/cluster/wire.h"
+#include "test/cluster/storage/bytes.h"
+#include "test/cluster/state/command.h"
+#include "test/cluster/state/table.h"
+#include "test/cluster/raft/wire.h"
 #include "test/support/guard_page.h"
 
 #include <errno.h>
@@ -296,6 +296,13 @@ static void test_command(void)
 	bool good = !command_decode(bytes, len, &got) && got.sequence == 77 && got.value_len == 7 &&
 		    !memcmp(got.key, "vm-1", 4) && !memcmp(got.value, "running", 7);
 	tap(good && withstands(decode_command, bytes, len), "a command");
+	tap(bytes[0] == 1 && !trace_context_is_set(&got.context),
+	    "one of no trace is as it was before there were any");
+	command.context = (struct trace_context){.trace_id = {1, 2}, .span_id = {3}, .flags = 1};
+	size_t traced = command_encode(&command, bytes, sizeof(bytes));
+	good = traced == len + TRACE_CONTEXT_BYTES && !command_decode(bytes, traced, &got) &&
+	       !memcmp(&got.context, &command.context, sizeof(got.context)) && got.key_len == 4;
+	tap(good && withstands(decode_command, bytes, traced), "one that belongs to a trace");
 }
 
 static void test_table(void)

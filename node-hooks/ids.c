@@ -1,0 +1,92 @@
+/* node-hooks/ids.c - trace and span ids.
+ *
+ * Each thread has a generator of its own (xoshiro256++, by Blackman and Vigna, public domain),
+ * seeded by the kernel at first use. A trace id begins with the seconds of its time, as some
+ * destinations want it; its low 56 bits are random, as W3C's random flag promises.
+ *
+ * Thread rule: each thread for itself. A forked child seeds anew (blix_thread_in_child). */
+#include "trace.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <time.h>
+
+uint32_t blix_epoch_seconds_;
+
+void blix_ids_refresh(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	blix_store_relaxed(&blix_epoch_seconds_, (uint32_t)ts.tv_sec);
+}
+
+/* Without entropy in the kernel (a boot too early, seccomp) time and address still differ between
+ * threads and processes. */
+static __attribute__((noinline)) void seed(struct blix_thread *thread)
+{
+	int saved_errno = errno;
+
+	if (getrandom(thread->random, sizeof(thread->random), GRND_NONBLOCK) !=
+	    sizeof(thread->random)) {
+		struct timespec ts;
+
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		thread->random[0] ^= (uint64_t)ts.tv_nsec << 32 ^ (uint64_t)ts.tv_sec;
+		thread->random[1] ^= (uint64_t)(uintptr_t)thread;
+		thread->random[2] ^= blix_thread_tid(thread);
+		clock_gettime(CLOCK_REALTIME, &ts);
+		thread->random[3] ^= ((uint64_t)ts.tv_nsec << 32 ^ (uint64_t)ts.tv_sec) | 1;
+	}
+	if (blix_load_relaxed(&blix_epoch_seconds_) == 0)
+		blix_ids_refresh();
+	thread->seeded = true;
+	errno = saved_errno;
+}
+
+static inline uint64_t rotate(uint64_t x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+static inline uint64_t next(struct blix_thread *thread)
+{
+	uint64_t *s = thread->random;
+	uint64_t result = rotate(s[0] + s[3], 23) + s[0];
+	uint64_t t = s[1] << 17;
+
+	s[2] ^= s[0];
+	s[3] ^= s[1];
+	s[1] ^= s[2];
+	s[0] ^= s[3];
+	s[2] ^= t;
+	s[3] = rotate(s[3], 45);
+	return result;
+}
+
+void blix_id_span(struct blix_thread *thread, uint8_t ret_id[8])
+{
+	uint64_t id;
+
+	if (__builtin_expect(!thread->seeded, 0))
+		seed(thread);
+	do
+		id = next(thread);
+	while (__builtin_expect(id == 0 || id == UINT64_MAX, 0)); /* both mean something */
+	memcpy(ret_id, &id, sizeof(id));
+}
+
+void blix_id_trace(struct blix_thread *thread, uint8_t ret_id[16])
+{
+	uint64_t high;
+	uint64_t low;
+
+	if (__builtin_expect(!thread->seeded, 0))
+		seed(thread);
+	high = next(thread) << 32 | __builtin_bswap32(blix_load_relaxed(&blix_epoch_seconds_));
+	do
+		low = next(thread);
+	while (__builtin_expect(low == 0, 0));
+	memcpy(ret_id, &high, sizeof(high));
+	memcpy(ret_id + 8, &low, sizeof(low));
+}

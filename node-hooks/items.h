@@ -1,0 +1,51 @@
+/* node-hooks/items.h - append items (layout.h) to a run: in a span's slot, or on the stack.
+ *
+ * Words are stored one by one, each once: the run may be shared memory that somebody is looking at.
+ * What does not fit is not begun. Thread rule: the run is the caller's. Includes: trace.h. */
+#ifndef BLIX_HOOKS_ITEMS_H
+#define BLIX_HOOKS_ITEMS_H
+
+#include "trace.h"
+
+typedef uint64_t __attribute__((may_alias)) blix_run_word;
+
+struct blix_run {
+	blix_run_word *words;
+	uint32_t used; /* bytes, a multiple of 8 */
+	uint32_t size;
+};
+
+/* The key of items that have none, as a handle. */
+#define BLIX_NO_KEY ((blix_key){.id = 0})
+
+static inline uint32_t blix_run_left(const struct blix_run *run)
+{
+	return run->size - run->used;
+}
+
+/* Store the head of an item of `len` bytes and return where its value goes. There must be room. */
+blix_run_word *blix_run_head(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,
+			     uint32_t len);
+
+/* Append a whole item, or nothing. */
+bool blix_run_put(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,
+		  const void *value, uint32_t len);
+
+/* Append text, cut between two characters to `max_chars` and to what is left. False: nothing of it
+ * fits. */
+bool blix_run_text(struct blix_run *run, blix_key key, uint8_t type, const char *text, uint64_t len,
+		   uint32_t max_chars);
+
+/* Append an attribute. False: dropped. */
+bool blix_run_attr(struct blix_run *run, const struct blix_attr *attr, uint32_t max_chars);
+
+/* Append attributes, at most `max`. Returns how many were dropped. */
+uint32_t blix_run_attrs(struct blix_run *run, const struct blix_attr *attrs, size_t n, uint32_t max,
+			uint32_t max_chars);
+
+static inline uint16_t blix_add_u16(uint16_t to, uint64_t n)
+{
+	return n > (uint64_t)(UINT16_MAX - to) ? UINT16_MAX : (uint16_t)(to + n);
+}
+
+#endif

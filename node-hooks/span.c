@@ -1,0 +1,607 @@
+/* node-hooks/span.c - spans: begin, what is added to them, end.
+ *
+ * A span is written into its slot from the beginning: each item's bytes first, then used_bytes with
+ * release. So it is whole after a kill at any instruction. Its end copies the slot into the ring,
+ * as one record.
+ *
+ * Thread rule: any thread; one span is one thread's at a time. */
+#include "items.h"
+#include "w3c.h"
+
+enum {
+	PLACE_SLOT_BITS = 14,
+	PLACE_SLOT_MASK = (1 << PLACE_SLOT_BITS) - 1,
+	SLOT_BYTES = sizeof(((struct blix_span_slot *)0)->data),
+	BODY_WORDS = sizeof(struct blix_span_body) / 8,
+	BAGGAGE_VALUE_MAX = 256,
+};
+_Static_assert(2 * BLIX_CAP_SLOTS <= 1 << PLACE_SLOT_BITS, "lane 0 has twice as many slots");
+_Static_assert(sizeof(blix_span) == 32, "ABI");
+
+/* ---- begin ---------------------------------------------------------------------------------- */
+
+/* What a new span inherits. */
+struct origin {
+	const uint8_t *trace_id;
+	const uint8_t *span_id;
+	uint8_t trace_flags;
+	bool remote;
+	struct blix_carried_text text;
+};
+
+static bool is_zero(const uint8_t *id, size_t len)
+{
+	uint64_t word;
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < len; i += 8) {
+		memcpy(&word, id + i, 8);
+		any |= word;
+	}
+	return any == 0;
+}
+
+/* Copies of chosen baggage members. */
+static void add_baggage(struct blix_run *run, uint8_t *n_attrs,
+			const struct blix_carried_text *text)
+{
+	const struct blix_baggage_keys *keys = blix_load_acquire(&blix_baggage_keys_);
+	char value[BAGGAGE_VALUE_MAX];
+	uint32_t len;
+
+	for (uint32_t i = 0; keys && i < keys->n; i++) {
+		if (blix_w3c_baggage_value(text->baggage, text->baggage_len, keys->text[i], value,
+					   sizeof(value), &len) &&
+		    *n_attrs < blix_setting(span_attrs_max) &&
+		    blix_run_text(run, keys->key[i], BLIX_ITEM_STRING, value, len,
+				  blix_setting(span_value_chars)))
+			++*n_attrs;
+	}
+}
+
+static void add_carried(struct blix_span_slot *slot, const struct blix_carried_text *text)
+{
+	struct blix_run run = {.words = (blix_run_word *)(void *)slot->data, .size = SLOT_BYTES};
+	uint8_t n_attrs = 0;
+
+	if (text->tracestate_len > 0)
+		(void)blix_run_put(&run, BLIX_NO_KEY, BLIX_ITEM_TRACESTATE, 0, text->tracestate,
+				   text->tracestate_len);
+	if (text->baggage_len > 0)
+		add_baggage(&run, &n_attrs, text);
+	blix_store_data(&slot->n_attrs, n_attrs);
+	blix_store_release(&slot->used_bytes, run.used); /* the bytes before it */
+}
+
+/* Give the span a slot, if there is a file and a free one. */
+static void record(struct blix_thread *thread, blix_span *span, blix_name name,
+		   enum blix_span_kind kind, const struct origin *origin)
+{
+	struct blix_session *session = blix_thread_session(thread);
+	struct blix_slot_head head;
+	struct blix_slot_ref ref;
+
+	if (!session)
+		return;
+	if (!blix_thread_enter(thread)) {
+		blix_count_drop_anywhere(session, BLIX_DROP_SPAN, BLIX_DROP_REENTRANT);
+		return;
+	}
+	memcpy(head.trace_id, span->trace_id, sizeof(head.trace_id));
+	memcpy(head.span_id, span->span_id, sizeof(head.span_id));
+	memcpy(head.parent_id, origin->span_id, sizeof(head.parent_id));
+	head.name_id = (name.id ? name.id : blix_own_keys_.overflow.id) - 1;
+	head.scope_id = 0;
+	head.kind = (uint8_t)kind;
+	head.trace_flags = span->trace_flags;
+	head.span_flags = origin->remote ? BLIX_SPAN_PARENT_REMOTE : 0;
+	head.tid = thread->tid;
+	head.start_ns = blix_clock_now();
+	if (blix_slot_begin(&session->view,
+			    blix_thread_owns_lane(thread, session) ? thread->lane : 0,
+			    &thread->slot_hint, &head, &ref) == 0) {
+		span->place = 1 + (ref.lane << PLACE_SLOT_BITS | ref.slot);
+		span->generation = (uint8_t)ref.gen;
+		if (origin->text.tracestate_len | origin->text.baggage_len)
+			add_carried(blix_view_slot(&session->view, ref.lane, ref.slot),
+				    &origin->text);
+	}
+	blix_thread_leave(thread);
+}
+
+/* A span that decided by a threshold says so in its tracestate, for those who count spans. */
+static __attribute__((noinline)) void tell_threshold(struct blix_thread *thread, blix_span *span,
+						     blix_name name, enum blix_span_kind kind,
+						     const struct origin *origin,
+						     uint64_t threshold56)
+{
+	char tracestate[BLIX_TRACESTATE_BYTES];
+	struct origin told = *origin;
+
+	told.text.tracestate = tracestate;
+	told.text.tracestate_len = blix_w3c_set_threshold(
+		origin->text.tracestate, origin->text.tracestate_len, threshold56, tracestate);
+	span->carried = blix_carried_new(span->span_id, &told.text);
+	record(thread, span, name, kind, &told);
+}
+
+static inline __attribute__((always_inline)) blix_span begin(struct blix_thread *thread,
+							     blix_name name,
+							     enum blix_span_kind kind,
+							     const struct origin *origin)
+{
+	static const uint8_t nobody[8];
+	blix_span span = {.place = 0};
+	struct origin root;
+	bool is_root = is_zero(origin->trace_id, 16) || is_zero(origin->span_id, 8);
+	uint64_t word = 0;
+	bool sampled;
+
+	if (is_root) {
+		root = (struct origin){.span_id = nobody, .text = origin->text};
+		root.text.tracestate_len = 0; /* it belongs to another trace */
+		blix_id_trace(thread, span.trace_id);
+		span.trace_flags = BLIX_TRACE_RANDOM;
+		origin = &root;
+	} else {
+		memcpy(span.trace_id, origin->trace_id, sizeof(span.trace_id));
+		span.trace_flags = origin->trace_flags & BLIX_TRACE_RANDOM;
+	}
+	blix_id_span(thread, span.span_id);
+	if (is_root || !blix_setting(parent_based)) {
+		word = blix_load_relaxed(
+			&blix_thresholds_[name.index < BLIX_NAMES_MAX ? name.index : 0]);
+		sampled = blix_is_sampled(word, span.trace_id);
+	} else {
+		sampled = origin->trace_flags & BLIX_TRACE_SAMPLED;
+	}
+	span.trace_flags |= sampled ? BLIX_TRACE_SAMPLED : 0;
+	if (sampled && (word & BLIX_THRESHOLD_TOLD)) {
+		tell_threshold(thread, &span, name, kind, origin, word & ~BLIX_THRESHOLD_TOLD);
+		return span;
+	}
+	if (origin->text.tracestate_len | origin->text.baggage_len)
+		span.carried = blix_carried_new(span.span_id, &origin->text);
+	if (sampled)
+		record(thread, &span, name, kind, origin);
+	return span;
+}
+
+static uint32_t at_most(uint32_t value, uint32_t max)
+{
+	return value < max ? value : max;
+}
+
+static blix_span begin_below(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
+			     const struct blix_context *context)
+{
+	struct origin origin = {
+		.trace_id = context->trace_id,
+		.span_id = context->span_id,
+		.trace_flags = context->trace_flags,
+		.remote = context->remote != 0,
+		.text = {.tracestate = context->tracestate,
+			 .baggage = context->baggage,
+			 .tracestate_len = at_most(context->tracestate_len, BLIX_TRACESTATE_BYTES),
+			 .baggage_len = at_most(context->baggage_len, BLIX_BAGGAGE_BYTES)},
+	};
+
+	return begin(thread, name, kind, &origin);
+}
+
+/* A stack frame of its own for what most spans do not have. */
+static __attribute__((noinline)) blix_span begin_carrying(struct blix_thread *thread,
+							  blix_name name, enum blix_span_kind kind,
+							  const blix_span *parent)
+{
+	struct blix_context context = blix_context_of(*parent);
+
+	return begin_below(thread, name, kind, &context);
+}
+
+static inline __attribute__((always_inline)) blix_span begin_under(struct blix_thread *thread,
+								   blix_name name,
+								   enum blix_span_kind kind,
+								   const blix_span *parent)
+{
+	struct origin origin = {
+		.trace_id = parent->trace_id,
+		.span_id = parent->span_id,
+		.trace_flags = parent->trace_flags,
+	};
+
+	if (parent->carried)
+		return begin_carrying(thread, name, kind, parent);
+	return begin(thread, name, kind, &origin);
+}
+
+blix_span blix_span_begin(blix_name name, enum blix_span_kind kind,
+			  const struct blix_context *parent)
+{
+	struct blix_thread *thread = &blix_thread_;
+
+	if (parent)
+		return begin_below(thread, name, kind, parent);
+	return begin_under(thread, name, kind, &thread->current);
+}
+
+blix_span blix_span_begin_under(blix_name name, enum blix_span_kind kind, blix_span parent)
+{
+	return begin_under(&blix_thread_, name, kind, &parent);
+}
+
+/* ---- finding it again ----------------------------------------------------------------------- */
+
+/* A change of a span's slot, from open_change() to close_change(). */
+struct change {
+	struct blix_thread *thread;
+	struct blix_session *session;
+	struct blix_span_slot *slot;
+	struct blix_slot_ref ref;
+	struct blix_run run;
+};
+
+/* The slot of an open span. Its random id proves that the slot is still its own, whichever session
+ * the handle is of. */
+static struct blix_span_slot *find(const struct blix_view *view, const blix_span *span,
+				   struct blix_slot_ref *ret_ref)
+{
+	uint32_t lane = (span->place - 1) >> PLACE_SLOT_BITS;
+	uint32_t index = (span->place - 1) & PLACE_SLOT_MASK;
+	struct blix_span_slot *slot;
+	uint64_t ids[2];
+	uint64_t ctl;
+
+	if (lane >= view->n_lanes || index >= blix_view_slot_count(view, lane))
+		return NULL;
+	slot = blix_view_slot(view, lane, index);
+	ctl = blix_load_acquire(&slot->ctl);
+	ids[0] = blix_load_data((blix_run_word *)(void *)slot->span_id);
+	memcpy(&ids[1], span->span_id, sizeof(ids[1]));
+	if ((ctl & 0xff) != BLIX_SLOT_OPEN || (uint8_t)(ctl >> 8) != span->generation ||
+	    ids[0] != ids[1])
+		return NULL;
+	*ret_ref = (struct blix_slot_ref){.lane = lane, .slot = index, .gen = ctl >> 8};
+	return slot;
+}
+
+static bool open_change(struct change *c, const blix_span *span)
+{
+	uint32_t used;
+
+	c->thread = &blix_thread_;
+	c->session = blix_thread_session(c->thread);
+	if (!c->session)
+		return false;
+	if (!blix_thread_enter(c->thread)) {
+		blix_count_stat(c->session, BLIX_STAT_STALE_HANDLE);
+		return false;
+	}
+	c->slot = find(&c->session->view, span, &c->ref);
+	if (!c->slot) {
+		blix_count_stat(c->session, BLIX_STAT_STALE_HANDLE);
+		blix_thread_leave(c->thread);
+		return false;
+	}
+	used = blix_load_relaxed(&c->slot->used_bytes);
+	c->run = (struct blix_run){
+		.words = (blix_run_word *)(void *)c->slot->data,
+		.used = used > SLOT_BYTES || used % 8 ? SLOT_BYTES
+						      : used, /* scribbled over: full */
+		.size = SLOT_BYTES,
+	};
+	return true;
+}
+
+static void close_change(struct change *c)
+{
+	/* Release: the items' bytes before it; pairs with the recovery's acquire of ctl. */
+	blix_store_release(&c->slot->used_bytes, c->run.used);
+	blix_thread_leave(c->thread);
+}
+
+static void count_dropped(uint16_t *count, uint64_t n)
+{
+	if (n > 0)
+		blix_store_data(count, blix_add_u16(blix_load_data(count), n));
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+static void add_attrs(struct change *c, const struct blix_attr *attrs, size_t n)
+{
+	uint8_t have = blix_load_data(&c->slot->n_attrs);
+	uint32_t max = blix_setting(span_attrs_max);
+	uint32_t dropped = blix_run_attrs(&c->run, attrs, n, max > have ? max - have : 0,
+					  blix_setting(span_value_chars));
+
+	blix_store_data(&c->slot->n_attrs, (uint8_t)(have + (n - dropped)));
+	count_dropped(&c->slot->dropped_attrs, dropped);
+}
+
+void blix_span_attrs(blix_span span, const struct blix_attr *attrs, size_t n)
+{
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	add_attrs(&c, attrs, n);
+	close_change(&c);
+}
+
+static inline void add_one(const blix_span *span, struct blix_attr attr)
+{
+	struct change c;
+
+	if (span->place == 0 || !open_change(&c, span))
+		return;
+	add_attrs(&c, &attr, 1);
+	close_change(&c);
+}
+
+void blix_span_str(blix_span span, blix_key key, const char *text)
+{
+	add_one(&span, blix_attr_str(key, text));
+}
+
+void blix_span_text(blix_span span, blix_key key, const char *text, size_t len_bytes)
+{
+	add_one(&span, blix_attr_text(key, text, len_bytes));
+}
+
+void blix_span_i64(blix_span span, blix_key key, int64_t value)
+{
+	add_one(&span, blix_attr_i64(key, value));
+}
+
+void blix_span_f64(blix_span span, blix_key key, double value)
+{
+	add_one(&span, blix_attr_f64(key, value));
+}
+
+void blix_span_bool(blix_span span, blix_key key, int value)
+{
+	add_one(&span, blix_attr_bool(key, value));
+}
+
+void blix_span_bytes(blix_span span, blix_key key, const void *bytes, size_t len_bytes)
+{
+	add_one(&span, blix_attr_bytes(key, bytes, len_bytes));
+}
+
+void blix_span_str_array(blix_span span, blix_key key, const char *const *strings, size_t n)
+{
+	add_one(&span, blix_attr_str_array(key, strings, n));
+}
+
+/* ---- events, links, status ------------------------------------------------------------------ */
+
+/* An item that holds items: room for its own head is left, its length is known at the end. */
+static bool begin_nested(const struct change *c, uint32_t fixed_bytes, struct blix_run *nested)
+{
+	uint32_t head = sizeof(struct blix_item);
+
+	if (blix_run_left(&c->run) < head + fixed_bytes)
+		return false;
+	*nested = (struct blix_run){
+		.words = c->run.words + (c->run.used + head) / 8,
+		.used = fixed_bytes,
+		.size = blix_run_left(&c->run) - head,
+	};
+	return true;
+}
+
+static void store_words(blix_run_word *to, const void *from, uint32_t len)
+{
+	uint64_t word;
+
+	for (uint32_t at = 0; at < len; at += 8) {
+		memcpy(&word, (const uint8_t *)from + at, 8);
+		blix_store_data(to + at / 8, word);
+	}
+}
+
+void blix_span_event_add(blix_span span, blix_key name, const struct blix_attr *attrs, size_t n)
+{
+	struct blix_event event = {.t_ns = 0};
+	struct blix_run nested;
+	struct change c;
+
+	if (span.place == 0)
+		return;
+	event.t_ns = blix_clock_now();
+	if (!open_change(&c, &span))
+		return;
+	if (name.id == 0 || blix_load_data(&c.slot->n_events) >= blix_setting(span_events_max) ||
+	    !begin_nested(&c, sizeof(event), &nested)) {
+		count_dropped(&c.slot->dropped_events, 1);
+	} else {
+		event.dropped_attrs =
+			(uint16_t)blix_run_attrs(&nested, attrs, n, blix_setting(event_attrs_max),
+						 blix_setting(span_value_chars));
+		store_words(nested.words, &event, sizeof(event));
+		(void)blix_run_head(&c.run, name, BLIX_ITEM_EVENT, 0, nested.used);
+		blix_store_data(&c.slot->n_events,
+				(uint8_t)(blix_load_data(&c.slot->n_events) + 1));
+	}
+	close_change(&c);
+}
+
+static bool add_link(struct change *c, const struct blix_context *to, const struct blix_attr *attrs,
+		     size_t n)
+{
+	struct blix_link link = {
+		.trace_flags = to->trace_flags,
+		.link_flags = to->remote ? BLIX_SPAN_PARENT_REMOTE : 0,
+	};
+	struct blix_run nested;
+
+	memcpy(link.trace_id, to->trace_id, sizeof(link.trace_id));
+	memcpy(link.span_id, to->span_id, sizeof(link.span_id));
+	if (blix_load_data(&c->slot->n_links) >= blix_setting(span_links_max) ||
+	    !begin_nested(c, sizeof(link), &nested))
+		return false;
+	if (to->tracestate_len > 0)
+		(void)blix_run_put(&nested, BLIX_NO_KEY, BLIX_ITEM_TRACESTATE, 0, to->tracestate,
+				   at_most(to->tracestate_len, BLIX_TRACESTATE_BYTES));
+	link.dropped_attrs = (uint16_t)blix_run_attrs(
+		&nested, attrs, n, blix_setting(link_attrs_max), blix_setting(span_value_chars));
+	store_words(nested.words, &link, sizeof(link));
+	(void)blix_run_head(&c->run, BLIX_NO_KEY, BLIX_ITEM_LINK, 0, nested.used);
+	blix_store_data(&c->slot->n_links, (uint8_t)(blix_load_data(&c->slot->n_links) + 1));
+	return true;
+}
+
+void blix_span_link_add(blix_span span, const struct blix_context *to,
+			const struct blix_attr *attrs, size_t n)
+{
+	struct change c;
+
+	if (span.place == 0 || !to || is_zero(to->trace_id, 16) || is_zero(to->span_id, 8) ||
+	    !open_change(&c, &span))
+		return;
+	if (!add_link(&c, to, attrs, n))
+		count_dropped(&c.slot->dropped_links, 1);
+	close_change(&c);
+}
+
+static void set_status(struct change *c, enum blix_span_status status, const char *text)
+{
+	if (status == BLIX_SPAN_UNSET || blix_load_data(&c->slot->status) == BLIX_SPAN_OK)
+		return;
+	blix_store_data(&c->slot->status, (uint8_t)status);
+	if (status == BLIX_SPAN_ERROR && text && *text)
+		(void)blix_run_text(&c->run, BLIX_NO_KEY, BLIX_ITEM_STATUS, text, strlen(text),
+				    UINT32_MAX);
+}
+
+void blix_span_status(blix_span span, enum blix_span_status status, const char *text)
+{
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	set_status(&c, status, text);
+	close_change(&c);
+}
+
+void blix_span_failed(blix_span span, const char *type, const char *text)
+{
+	struct blix_attr attrs[2];
+	struct blix_attr error_type;
+	size_t n = 0;
+	struct change c;
+
+	if (span.place == 0 || !open_change(&c, &span))
+		return;
+	set_status(&c, BLIX_SPAN_ERROR, text);
+	error_type = blix_attr_str(blix_own_keys_.error_type, type ? type : "_OTHER");
+	add_attrs(&c, &error_type, 1);
+	close_change(&c);
+	if (type)
+		attrs[n++] = blix_attr_str(blix_own_keys_.exception_type, type);
+	if (text && *text)
+		attrs[n++] = blix_attr_str(blix_own_keys_.exception_message, text);
+	if (n > 0)
+		blix_span_event_add(span, blix_own_keys_.exception, attrs, n);
+}
+
+void blix_span_error(blix_span span, const char *text)
+{
+	blix_span_failed(span, NULL, text);
+}
+
+/* ---- end ------------------------------------------------------------------------------------ */
+
+struct record {
+	struct blix_span_body body;
+	uint64_t items[SLOT_BYTES / 8];
+};
+
+/* The record of a span: its head, then its items as they are. Returns its length in words. */
+static uint32_t compose(struct record *r, const struct change *c, uint64_t end_ns)
+{
+	const struct blix_span_slot *slot = c->slot;
+	uint64_t start_ns = blix_load_data(&slot->start_ns);
+
+	memcpy(r->body.trace_id, slot->trace_id, sizeof(r->body.trace_id));
+	memcpy(r->body.span_id, slot->span_id, sizeof(r->body.span_id));
+	memcpy(r->body.parent_id, slot->parent_id, sizeof(r->body.parent_id));
+	r->body.start_ns = start_ns;
+	r->body.end_ns = end_ns > start_ns ? end_ns : start_ns;
+	r->body.name_id = slot->name_id;
+	r->body.scope_id = slot->scope_id;
+	r->body.kind = slot->kind;
+	r->body.status = slot->status;
+	r->body.trace_flags = slot->trace_flags;
+	r->body.span_flags = (uint8_t)slot->span_flags;
+	r->body.dropped_attrs = slot->dropped_attrs;
+	r->body.dropped_events = slot->dropped_events;
+	r->body.dropped_links = slot->dropped_links;
+	for (uint32_t i = 0; i < c->run.used / 8; i++)
+		r->items[i] = blix_load_data(c->run.words + i);
+	return BODY_WORDS + c->run.used / 8;
+}
+
+static uint16_t flags_of(const struct blix_span_body *body)
+{
+	bool matters = body->status == BLIX_SPAN_ERROR ||
+		       body->end_ns - body->start_ns > blix_setting(slow_ns);
+	bool truncated = body->dropped_attrs | body->dropped_events | body->dropped_links;
+
+	return (uint16_t)((matters ? BLIX_REC_PRIORITY : 0) | (truncated ? BLIX_REC_TRUNCATED : 0));
+}
+
+/* A signal handler ends a span in the middle of another change: it is dropped, and its slot free. */
+static void end_reentrant(const struct blix_session *session, const blix_span *span)
+{
+	struct blix_slot_ref ref;
+	struct blix_span_slot *slot = find(&session->view, span, &ref);
+
+	if (!slot) {
+		blix_count_stat(session, BLIX_STAT_STALE_HANDLE);
+		return;
+	}
+	blix_count_drop_anywhere(session, BLIX_DROP_SPAN, BLIX_DROP_REENTRANT);
+	blix_store_release(&slot->ctl, ref.gen << 8 | BLIX_SLOT_FREE);
+}
+
+static void end_recorded(const blix_span *span)
+{
+	uint64_t end_ns = blix_clock_now();
+	struct blix_thread *thread = &blix_thread_;
+	struct blix_session *session = blix_thread_session(thread);
+	bool listening;
+	struct record record;
+	struct change c;
+
+	if (session && thread->busy) {
+		end_reentrant(session, span);
+		return;
+	}
+	if (!open_change(&c, span))
+		return;
+	struct blix_ring_entry entry = {
+		.type = BLIX_REC_SPAN,
+		.n_words = compose(&record, &c, end_ns),
+		.t_ns = record.body.end_ns,
+		.flags = flags_of(&record.body),
+		.body = (const uint64_t *)(const void *)&record,
+	};
+	listening = blix_load_relaxed(&session->listening);
+	if (blix_thread_owns_lane(thread, session))
+		(void)blix_slot_end(&session->view, c.ref, blix_thread_writer(thread, session),
+				    &entry, listening);
+	else
+		(void)blix_slot_end_shared(&session->view, c.ref, &session->shared, thread->tid,
+					   &entry, listening);
+	blix_thread_leave(thread);
+}
+
+void blix_span_end(blix_span span)
+{
+	if (span.place)
+		end_recorded(&span);
+	if (span.carried)
+		blix_carried_end(span.carried, span.span_id);
+}
