@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
-from otlp_testbed import expect, main, wait_for  # noqa: E402
+from otlp_testbed import check_refused_certificates, expect, main, wait_for  # noqa: E402
 
 
 def hostile(mode, name, **wanted):
@@ -168,6 +168,11 @@ def tls(bed):
     expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict={"retry", "lost", "config_error"})
 
 
+def refused_certificates(bed):
+    """a certificate for another host, an expired one and a self-signed one are refused"""
+    check_refused_certificates(bed, bed.grpc)
+
+
 def h1_only(bed):
     """grpc-tls-h1-only-peer: a configuration error with advice"""
     c = bed.certificates()
@@ -249,7 +254,7 @@ CASES = [
     hostile("raw-http1", "bytes of HTTP/1 are a configuration error", verdict="config_error", message="4318"),
     hostile("close", "a server that closes without a word", verdict={"lost", "retry"}, message="4318"),
     hostile("garbage", "bytes of no protocol end the connection, not us", verdict={"retry", "lost"}),
-    tls, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
+    tls, refused_certificates, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
 ]
 
 if __name__ == "__main__":

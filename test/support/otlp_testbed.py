@@ -147,25 +147,31 @@ class Bed:
         return self._start("hostile", lambda _: command, bool(tls))
 
     def certificates(self):
-        """{ca, cert, key, client_cert, client_key, other_ca}: made now, valid for a day."""
-        made = {}
+        """{ca, cert, key, client_cert, client_key, other_ca}: made now, valid for a day. And three that
+        must be refused, each of which is right but for one thing: other_host (its name), expired (its
+        time), self_signed (its issuer), all with the key `bad_key`."""
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        here = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
         def openssl(*args):
             subprocess.run(["openssl", *args], cwd=self.dir, check=True, capture_output=True)
-        for ca in ("ca", "other_ca"):
-            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-                    "-subj", f"/CN=test {ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
-        for name in ("server", "client"):
+
+        def sign(csr, to, san, *valid):
             with open(os.path.join(self.dir, "ext"), "w", encoding="utf-8") as f:
-                f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-            openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN=test {name}",
-                    "-keyout", f"{name}.key", "-out", f"{name}.csr")
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1",
-                    "-extfile", "ext", "-out", f"{name}.pem")
-        for key, file in (("ca", "ca.pem"), ("other_ca", "other_ca.pem"), ("cert", "server.pem"), ("key", "server.key"),
-                          ("client_cert", "client.pem"), ("client_key", "client.key")):
-            made[key] = os.path.join(self.dir, file)
-        return made
+                f.write(san + "\n")
+            openssl("x509", "-req", "-in", csr, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "ext", "-out", to, *valid)
+        for ca in ("ca", "other_ca"):
+            openssl("req", "-x509", *curve, "-days", "1", "-subj", f"/CN=test {ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+        for name in ("server", "client", "bad"):
+            openssl("req", *curve, "-subj", f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        sign("server.csr", "server.pem", here, "-days", "1")
+        sign("client.csr", "client.pem", here, "-days", "1")
+        sign("bad.csr", "other_host.pem", "subjectAltName=DNS:elsewhere.invalid,IP:127.0.0.2", "-days", "1")
+        sign("bad.csr", "expired.pem", here, "-days", "-1")
+        openssl("x509", "-req", "-in", "bad.csr", "-signkey", "bad.key", "-days", "1", "-extfile", "ext", "-out", "self_signed.pem")
+        made = {"cert": "server.pem", "key": "server.key", "client_cert": "client.pem", "client_key": "client.key", "bad_key": "bad.key"}
+        made |= {name: f"{name}.pem" for name in ("ca", "other_ca", "other_host", "expired", "self_signed")}
+        return {name: os.path.join(self.dir, file) for name, file in made.items()}
 
     def body(self, spans=1, name="test", pad=0):
         """An ExportTraceServiceRequest in a file; span ids are random."""
@@ -236,3 +242,22 @@ def expect(got, **wanted):
         ok = value in got[key] if key == "message" else got[key] in value if isinstance(value, (set, tuple, range)) else got[key] == value
         if not ok:
             raise AssertionError(f"{key}: wanted {value!r}, got {got}")
+
+
+def check_refused_certificates(bed, start, path=""):
+    """A server's certificate that is wrong in one thing is refused with that thing as the reason, however
+    the host is written; the same server with the right certificate is accepted."""
+    c = bed.certificates()
+    for name, word in (("other_host", ("mismatch", "match")), ("expired", ("expired",)), ("self_signed", ("self-signed", "self signed"))):
+        r = start(tls=(c[name], c["bad_key"]))
+        for host in ("localhost", "127.0.0.1"):
+            got = bed.send(r.url(host, path), protocol=start.__name__, ca=c["ca"], body=bed.body())[0]
+            expect(got, verdict="config_error", code=-1)
+            if not any(w in got["message"] for w in word):
+                raise AssertionError(f"{name} by {host}: {got}")
+        if r.lines("request"):
+            raise AssertionError(f"{name}: the request reached a server that was not to be trusted")
+    r = start(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, ca=c["ca"], body=bed.body())[0], verdict="accepted")
+    # Without --ca the system's authorities decide, and they do not know ours.
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, body=bed.body())[0], verdict="config_error")
