@@ -8,6 +8,7 @@ request was answered twice or never and that no descriptor was left (transport_s
 """
 
 import os
+import socket
 import sys
 import time
 
@@ -80,6 +81,29 @@ def goaway_below(bed):
     assert {v["verdict"] for v in got} == {"accepted"}, (got, r.text())
 
 
+def goaway_calm(bed):
+    """GOAWAY ENHANCE_YOUR_CALM: what was not looked at waits long, what was may have been taken"""
+    r = bed.hostile("goaway-calm")
+    got = {v["verdict"]: v for v in bed.send(r.url(), body=bed.body(), count=3, concurrency=3)}
+    assert set(got) == {"accepted", "throttle"}, (got, r.text())
+    expect(got["throttle"], delay_ms=10000, message="ENHANCE_YOUR_CALM")
+    assert r.text().count("connection") == 1, r.text()
+    r = bed.hostile("goaway-calm-taken")
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="lost", code=-1, message="closed")
+
+
+def wrong_endpoint(bed):
+    """who never spoke HTTP/2 is the wrong endpoint; who did and goes away is a server that goes away"""
+    for mode in ("close", "reset", "garbage", "http1", "raw-http1"):
+        r = bed.hostile(mode)
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="config_error", code=-1, message="4318")
+    c = bed.certificates()
+    r = bed.grpc(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict="config_error", code=-1, message="4318")
+    r = bed.hostile("leaves")
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="lost", code=-1, message="closed")
+
+
 def frozen(bed):
     """grpc-frozen-server-reconnect: after two timeouts the dead connection is not used again"""
     r = bed.grpc()
@@ -89,7 +113,8 @@ def frozen(bed):
     got = bed.finish(p)
     r.thaw()
     assert {v["verdict"] for v in got} == {"lost"}, got
-    assert "connections 3" in bed.said or "connections 2" in bed.said, bed.said
+    # Two requests time out on each connection; the fifth is the third one's first.
+    assert "connections 3" in bed.said, bed.said
 
 
 def mute(bed):
@@ -165,7 +190,7 @@ def tls(bed):
         expect(bed.send(r.url(host), **mine)[0], verdict="accepted")
     expect(bed.send(r.url(), **mine | {"ca": c["other_ca"]})[0], verdict="config_error", message="certificate is refused")
     expect(bed.send(r.url(), ca=c["ca"], body=bed.body())[0], verdict="config_error")
-    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict={"retry", "lost", "config_error"})
+    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict="config_error", message="4318")
 
 
 def refused_certificates(bed):
@@ -184,9 +209,12 @@ def h1_only(bed):
 def plain_for_tls(bed):
     """https:// towards a server without TLS says so"""
     r = bed.grpc()
-    expect(bed.send(r.url().replace("http", "https"), body=bed.body(), timeout_ms=5000)[0], verdict={"config_error", "retry"})
+    expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="does not speak TLS")
     r = bed.hostile("raw-http1")
     expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="does not speak TLS")
+    for mode in ("close", "reset"):
+        r = bed.hostile(mode)
+        expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="did you mean http://?")
 
 
 def refused(bed):
@@ -200,8 +228,13 @@ def refused(bed):
 
 
 def unresolved(bed):
-    """a name that does not exist"""
-    expect(bed.send("http://no-such-host.invalid:4317", body=bed.body(), timeout_ms=20000)[0], verdict={"config_error", "retry"})
+    """a name that does not exist is for the operator; a resolver that does not answer is not"""
+    name = "no-such-host.invalid"
+    try:
+        socket.getaddrinfo(name, 4317)
+    except socket.gaierror as error:  # which of the two it is depends on where this runs
+        kind = "config_error" if error.errno == socket.EAI_NONAME else "retry"
+    expect(bed.send(f"http://{name}:4317", body=bed.body(), timeout_ms=60000)[0], verdict=kind, code=-1, message="cannot be resolved")
 
 
 def cancel(bed):
@@ -227,7 +260,7 @@ def bad_material(bed):
 
 
 CASES = [
-    second_request, many, headers, statuses, exhausted, large, partial, gzip, drain, goaway_node, goaway_below, deadline, frozen, mute,
+    second_request, many, headers, statuses, exhausted, large, partial, gzip, drain, goaway_node, goaway_below, goaway_calm, wrong_endpoint, deadline, frozen, mute,
     hostile("trailers-only", "grpc-trailers-only: status and decoded message", verdict="refused", code=3, message="café 100% %"),
     hostile("status-last-wins", "grpc-status-last-wins", verdict="retry", code=14, message="last"),
     hostile("no-trailers", "grpc-missing-status-is-not-success", verdict="lost", code=-1),
@@ -244,16 +277,11 @@ CASES = [
     hostile("rst-calm", "RST_STREAM ENHANCE_YOUR_CALM is a long wait", verdict="throttle", delay_ms=10000),
     hostile("rst-refused-always", "REFUSED_STREAM for ever ends as a retry", verdict="retry", message="refused the stream"),
     hostile("rst-refused-twice", "REFUSED_STREAM twice is offered again", verdict="accepted"),
-    hostile("header-bomb", "an answer of 160 kB of headers is cut off", verdict={"refused", "lost", "retry"}),
+    hostile("header-bomb", "an answer of 160 kB of headers is cut off", verdict="refused", message="headers are larger"),
     hostile("body-bomb", "an answer over the limit is cut off", verdict="refused", message="larger"),
     hostile("gzip-bomb", "response-bomb: 64 MiB from 64 kB are not unpacked; it is accepted all the same", verdict="accepted", message="unpacks"),
     hostile("body-short", "OK with a body that breaks off is accepted, with a warning", verdict="accepted", message="cannot be read"),
     hostile("cut", "a connection cut mid-call: nobody knows", verdict="lost"),
-    hostile("goaway-calm", "GOAWAY ENHANCE_YOUR_CALM and the end", verdict={"retry", "lost", "throttle"}),
-    hostile("http1", "an HTTP/1 server is named as what it is", verdict={"config_error", "retry", "lost"}, message="4318"),
-    hostile("raw-http1", "bytes of HTTP/1 are a configuration error", verdict="config_error", message="4318"),
-    hostile("close", "a server that closes without a word", verdict={"lost", "retry"}, message="4318"),
-    hostile("garbage", "bytes of no protocol end the connection, not us", verdict={"retry", "lost"}),
     tls, refused_certificates, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
 ]
 

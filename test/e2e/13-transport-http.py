@@ -170,7 +170,7 @@ def refused_certificates(bed):
 def grpc_port(bed):
     """HTTP towards a gRPC port says so"""
     r = bed.grpc()
-    expect(send(bed, r)[0], verdict={"config_error", "lost", "retry"})
+    expect(send(bed, r)[0], verdict="config_error", code=-1, message="4317")
 
 
 def cancel(bed):
