@@ -18,6 +18,13 @@ struct transport;
 
 /* ---- verdicts ---------------------------------------------------------------------------------- */
 
+/* One deliberate deviation from the OTLP specification, which calls these answers not retryable, that
+ * is, to be dropped: gRPC UNAUTHENTICATED (16), PERMISSION_DENIED (7), UNIMPLEMENTED (12) and HTTP 401,
+ * 403, 404, 405, 407 are VERDICT_CONFIG. They speak of the sender's address or credential, not of the
+ * data: an expired token or a mistyped path would cost everything until somebody looks, while a spool
+ * keeps it until it is mended. So are redirects, which are not followed. The cost is bounded: such a request is tried again slowly, and the
+ * bounds of queue, spool and age hold. What the specification drops and is about the data (400, 500,
+ * INVALID_ARGUMENT ...) is VERDICT_REFUSED. */
 enum verdict_kind {
 	VERDICT_ACCEPTED,  /* all of it, or all but `rejected` items; never to be sent again */
 	VERDICT_RETRY,	   /* not now; send again after back-off, and not before delay_ms */
