@@ -75,7 +75,9 @@ typedef void (*transport_done)(void *arg, const struct verdict *verdict);
 enum transport_protocol { TRANSPORT_GRPC, TRANSPORT_HTTP_PROTOBUF, TRANSPORT_HTTP_JSON };
 
 struct transport_tls {
-	/* PEM texts; NULL = the system's CAs, no client certificate. */
+	/* PEM texts; NULL = the system's CAs, no client certificate. The system's are read once a process,
+	 * by the first transport_new() that needs them or before by tls_system_ca() (tls.h); those that
+	 * change later are known after a restart. */
 	const char *ca_pem;
 	const char *client_cert_pem;
 	const char *client_key_pem;
@@ -100,8 +102,8 @@ struct transport_options {
 			char message[VERDICT_MESSAGE_MAX]);
 };
 
-/* Copies what it is given. The process ignores SIGPIPE. 0; -EINVAL the URL or a header; -EPROTO the TLS material (reason says which part);
- * -ENOMEM. Does not connect before the first request. */
+/* Copies what it is given. The process ignores SIGPIPE. 0; -EINVAL the URL or a header; -EPROTO the TLS
+ * material (reason says which part); -ENOMEM. Does not connect before the first request. */
 int transport_new(struct event_base *base, const struct transport_options *options,
 		  struct transport **ret_transport, char reason[VERDICT_MESSAGE_MAX]);
 /* Accepts NULL, returns NULL. Every request under way ends CANCELLED before it returns; allowed within

@@ -190,12 +190,12 @@ class Bed:
             f.write(request.SerializeToString())
         return path
 
-    def sender(self, url, *more, env=None, **options):
+    def sender(self, url, *more, env=None, before=(), **options):
         """The running transport_send; options as its own, with underscores."""
         program = os.path.join(BUILD, "test/support/bin/transport_send")
         if not os.access(program, os.X_OK):
             raise Skip(f"{program} is not built")
-        command = [program, "--url", url, *more]
+        command = [*before, program, "--url", url, *more]
         for key, value in options.items():
             command += [f"--{key.replace('_', '-')}"] + ([] if value is True else [str(value)])
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -261,3 +261,18 @@ def check_refused_certificates(bed, start, path=""):
     expect(bed.send(r.url("localhost", path), protocol=start.__name__, ca=c["ca"], body=bed.body())[0], verdict="accepted")
     # Without --ca the system's authorities decide, and they do not know ours.
     expect(bed.send(r.url("localhost", path), protocol=start.__name__, body=bed.body())[0], verdict="config_error")
+    # ... until it is told of it; and the file is opened once, before anybody is connected to.
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, body=bed.body(), env={"SSL_CERT_FILE": c["ca"]})[0], verdict="accepted")
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed, which shows that handshakes open no file; the certificates themselves were judged well")
+    trace = os.path.join(bed.dir, "trace")
+    p = bed.sender(r.url("127.0.0.1", path), protocol=start.__name__, body=bed.body(), count=3, before=("strace", "-f", "-o", trace, "-e", "trace=open,openat,connect"),
+                   env={"SSL_CERT_FILE": c["ca"]})
+    if [v["verdict"] for v in bed.finish(p)] != ["accepted"] * 3:
+        raise AssertionError("not accepted under strace")
+    with open(trace, encoding="utf-8", errors="replace") as f:
+        calls = f.read().splitlines()
+    connected = next(i for i, line in enumerate(calls) if "connect(" in line and "sin_port" in line)
+    late = [line for line in calls[connected:] if "open" in line and ("ssl" in line or ".pem" in line or ".crt" in line)]
+    if sum(c["ca"] in line for line in calls) != 1 or late:
+        raise AssertionError(f"certificates opened: {late or [line for line in calls if c['ca'] in line]}")
