@@ -33,7 +33,6 @@ struct conn {
 	bool cert_asked; /* the server asked for a client certificate */
 	char why[VERDICT_MESSAGE_MAX];
 	unsigned timeouts; /* in a row, nothing received between */
-	unsigned n_streams;
 	struct resolve *resolve;
 	struct resolve_address addresses[RESOLVE_ADDRESSES_MAX];
 	unsigned n_addresses, at_address;
@@ -73,6 +72,15 @@ bool conn_is_up(const struct conn *conn)
 static struct grpc_call *next_call(struct grpc_call *c)
 {
 	return (struct grpc_call *)TAILQ_NEXT(&c->call, entry);
+}
+
+static bool has_calls(const struct conn *conn)
+{
+	struct grpc_call *c = (struct grpc_call *)TAILQ_FIRST(&conn->g->transport.active);
+
+	while (c && c->conn != conn)
+		c = next_call(c);
+	return c != NULL;
 }
 
 static struct grpc_call *find_call(struct conn *conn, int32_t stream_id)
@@ -228,8 +236,6 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 	struct grpc_call *c = find_call(conn, stream_id);
 
 	(void)session;
-	if (conn->n_streams)
-		conn->n_streams--;
 	if (!c)
 		return 0;
 	if (c->answer.header_bytes > GRPC_HEADER_BYTES_MAX) {
@@ -273,8 +279,6 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	(void)error;
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
-	if (conn->n_streams)
-		conn->n_streams--;
 	c = find_call(conn, frame->hd.stream_id);
 	if (c)
 		grpc_call_refused(c, conn->calm);
@@ -380,7 +384,6 @@ static void submit(struct conn *conn, struct grpc_call *c)
 	}
 	c->conn = conn;
 	c->stream_id = id;
-	conn->n_streams++;
 }
 
 void conn_submit_waiting(struct conn *conn)
@@ -464,7 +467,7 @@ void conn_pump(struct conn *conn)
 		pull(conn);
 	}
 	conn->pumping = false;
-	if (!conn->ending && conn->up && conn->is_draining && conn->n_streams == 0)
+	if (!conn->ending && conn->up && conn->is_draining && !has_calls(conn))
 		conn_end(conn, false, "drained");
 	if (!conn->ending && conn->up && !nghttp2_session_want_read(conn->session) &&
 	    !nghttp2_session_want_write(conn->session))
