@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# timeout: 300 s
+# timeout: 600 s
 """Goal: whatever a gRPC server does, each request gets exactly one verdict, and the right one.
 
 Method: transport_send against Debian's grpcio (C core, official protos from npm where they can be
@@ -14,6 +14,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 from otlp_testbed import check_refused_certificates, expect, main, wait_for  # noqa: E402
+
+
+STATUSES = {1: "retry", 2: "refused", 3: "refused", 4: "retry", 5: "refused", 6: "refused", 7: "config_error", 8: "too_large", 9: "refused",
+            10: "retry", 11: "retry", 12: "config_error", 13: "refused", 14: "retry", 15: "retry", 16: "config_error"}
 
 
 def hostile(mode, name, **wanted):
@@ -140,9 +144,7 @@ def deadline(bed):
 def statuses(bed):
     """every status of the table, from grpcio, means what OTLP says"""
     r = bed.grpc()
-    table = {1: "retry", 2: "refused", 3: "refused", 4: "retry", 5: "refused", 6: "refused", 7: "config_error", 8: "too_large", 9: "refused",
-             10: "retry", 11: "retry", 12: "config_error", 13: "refused", 14: "retry", 15: "retry", 16: "config_error"}
-    for code, kind in table.items():
+    for code, kind in STATUSES.items():
         r.order(mode="status", code=code, message="sch\u00f6n")
         expect(bed.send(r.url(), body=bed.body())[0], verdict=kind, code=code, message="sch\u00f6n", delay_ms=0)
 
@@ -259,6 +261,94 @@ def bad_material(bed):
     assert bed.send("http://127.0.0.1:1", header="x=a\r\ny: z")[0]["error"] == "EINVAL"
 
 
+# ---- the same from @grpc/grpc-js, which shares nothing with the C core -----------------------------
+
+def js_requests(bed):
+    """grpc-js: second-request, and 1500 requests on one connection with at most 4 streams at once"""
+    r = bed.grpcjs()
+    got = bed.send(r.url("localhost"), body=bed.body(), count=1500, concurrency=50, gzip=True, deadline_s=200,
+                   header="authorization=Bearer your-token")
+    assert len(got) == 1500 and {v["verdict"] for v in got} == {"accepted"}, got[:3]
+    requests = r.lines("request")
+    assert len(requests) == len(r.lines("span")) == 1500 and len({l["peer"] for l in requests}) == 1, len(requests)
+    assert max(l["running"] for l in requests) <= 4
+    assert {l["metadata"]["authorization"] for l in requests} == {"Bearer your-token"}
+    assert 0 < requests[0]["deadline_ms"] <= 10500, requests[0]
+
+
+def js_statuses(bed):
+    """grpc-js: trailers-only with each status of the table, and its words"""
+    r = bed.grpcjs()
+    for code, kind in STATUSES.items():
+        r.order(mode="status", code=code, message="sch\u00f6n 100% %41")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict=kind, code=code, message="sch\u00f6n 100% %41", delay_ms=0)
+
+
+def js_exhausted(bed):
+    """grpc-js: exhausted with and without RetryInfo in grpc-status-details-bin"""
+    r = bed.grpcjs()
+    for code in (8, 14):
+        r.order(mode="status", code=code, retry_delay_s=2.5, message="later")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="throttle", delay_ms=2500, code=code, message="later")
+    r.order(mode="status", code=8)
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="too_large", delay_ms=0)
+
+
+def js_partial(bed):
+    """grpc-js: partial-success-never-retried and partial-warning; gzip-request, gzip-response"""
+    for more in ((), ("--gzip", "1")):
+        r = bed.grpcjs(more=more)
+        r.order(mode="partial", rejected=3, message="three too old")
+        expect(bed.send(r.url(), body=bed.body(spans=5), gzip=True)[0], verdict="accepted", rejected=3, message="three too old")
+        r.order(mode="partial", rejected=0, message="slow down, please")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="accepted", rejected=0, message="slow down")
+        assert len(r.lines("request")) == 2
+
+
+def js_large(bed):
+    """grpc-js: 4MiB-split, plain and compressed"""
+    r = bed.grpcjs()
+    expect(bed.send(r.url(), body=bed.body(pad=5 << 20))[0], verdict="too_large", code=8)
+    expect(bed.send(r.url(), body=bed.body(pad=5 << 20), gzip=True)[0], verdict="too_large", code=8)
+    expect(bed.send(r.url(), body=bed.body(pad=3 << 20))[0], verdict="accepted")
+
+
+def js_drain(bed):
+    """grpc-js: goaway-drain-no-loss"""
+    r = bed.grpcjs()
+    r.order(mode="delay", delay_s=0.05)
+    p = bed.sender(r.url(), body=bed.body(), count=200, concurrency=8)
+    wait_for("a quarter of it", lambda: len(r.lines("request")) >= 50)
+    r.drain()
+    kinds = [v["verdict"] for v in bed.finish(p, 120)]
+    # While the port is closed a connection is refused: an honest retry, never received.
+    assert set(kinds) <= {"accepted", "retry"}, kinds
+    assert kinds.count("accepted") == len(r.lines("span")) >= 50, (kinds.count("accepted"), len(r.lines("span")))
+
+
+def js_frozen(bed):
+    """grpc-js: frozen-server-reconnect, and the deadline of one call costs the connection nothing"""
+    r = bed.grpcjs()
+    r.order(mode="freeze", times=1)
+    got = bed.send(r.url(), body=bed.body(), count=3, timeout_ms=1500)
+    # The server keeps the deadline as well: whichever clock was first, it is not known to have taken it.
+    assert got[0]["verdict"] in ("lost", "retry") and [v["verdict"] for v in got[1:]] == ["accepted"] * 2, got
+    assert len({l["peer"] for l in r.lines("request")}) == 1
+    r.freeze()
+    got = bed.finish(bed.sender(r.url(), body=bed.body(), count=5, timeout_ms=700))
+    r.thaw()
+    assert {v["verdict"] for v in got} == {"lost"}, got
+    assert "connections 3" in bed.said, bed.said
+
+
+def js_tls(bed):
+    """grpc-js: over TLS"""
+    c = bed.certificates()
+    r = bed.grpcjs(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url("localhost"), ca=c["ca"], body=bed.body())[0], verdict="accepted")
+    expect(bed.send(r.url("localhost"), ca=c["other_ca"], body=bed.body())[0], verdict="config_error", message="certificate is refused")
+
+
 CASES = [
     second_request, many, headers, statuses, exhausted, large, partial, gzip, drain, goaway_node, goaway_below, goaway_calm, wrong_endpoint, deadline, frozen, mute,
     hostile("trailers-only", "grpc-trailers-only: status and decoded message", verdict="refused", code=3, message="café 100% %"),
@@ -283,6 +373,7 @@ CASES = [
     hostile("body-short", "OK with a body that breaks off is accepted, with a warning", verdict="accepted", message="cannot be read"),
     hostile("cut", "a connection cut mid-call: nobody knows", verdict="lost"),
     tls, refused_certificates, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
+    js_requests, js_statuses, js_exhausted, js_partial, js_large, js_drain, js_frozen, js_tls,
 ]
 
 if __name__ == "__main__":

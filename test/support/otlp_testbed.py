@@ -137,6 +137,15 @@ class Bed:
     def grpc(self, protos="ours", tls=None, client_ca=None, more=()):
         return self._python("otlp_grpc.py", protos, tls, client_ca, more)
 
+    def grpcjs(self, tls=None, more=()):
+        """The second gRPC receiver; official protos only, at most 4 streams at once unless told."""
+        protos = self.official()
+
+        def command(r):
+            return ["env", f"NODE_PATH={self.modules}", "node", os.path.join(VERIFIERS, "otlp_grpcjs.js"), "--protos", protos,
+                    "--control", r.control, "--record", r.record, *(("--tls", *tls) if tls else ()), *more]
+        return self._start("otlp_grpcjs", command, bool(tls))
+
     def http(self, protos="ours", tls=None, client_ca=None, more=()):
         return self._python("otlp_http.py", protos, tls, client_ca, more)
 
