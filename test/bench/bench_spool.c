@@ -23,9 +23,10 @@ static double now_ns(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static void on_put(void *arg, int error)
+static void on_put(void *arg, int error, int64_t id)
 {
 	(void)arg;
+	(void)id;
 	if (error < 0)
 		abort();
 	answered++;

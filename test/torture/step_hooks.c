@@ -9,7 +9,7 @@
  * Prints what was stepped and judged; exit 0 if every judgement was good, 77 without ptrace. */
 #include "node-hooks/session.h"
 #include "shm/exemplar.h"
-#include "test/support/records.h"
+#include "test/support/file_records.h"
 #include "test/support/scratch.h"
 #include "test/support/stepper.h"
 
@@ -124,7 +124,7 @@ static void complain(const char *what, uint64_t number)
 }
 
 /* The items are a beginning of the story. Returns how many there are. */
-static uint32_t judge_items(const struct records *r, struct blix_items run)
+static uint32_t judge_items(const struct file_records *r, struct blix_items run)
 {
 	static const struct {
 		uint8_t type;
@@ -138,7 +138,7 @@ static uint32_t judge_items(const struct records *r, struct blix_items run)
 
 	while (blix_items_next(&run, &item)) {
 		if (n == sizeof(told) / sizeof(told[0]) || item.head.type != told[n].type ||
-		    strcmp(records_string(r, item.head.key_id), told[n].key) != 0)
+		    strcmp(file_records_string(r, item.head.key_id), told[n].key) != 0)
 			complain("an item that was not told", n);
 		if (item.head.type == BLIX_ITEM_STRING &&
 		    (item.head.len != 21 || memcmp(item.value, "a text of some length", 21) != 0))
@@ -146,8 +146,9 @@ static uint32_t judge_items(const struct records *r, struct blix_items run)
 		if (item.head.type == BLIX_ITEM_EVENT) {
 			struct blix_item_seen inner;
 
-			if (!records_item(r, blix_items_of(item.value + 16, item.head.len - 16u),
-					  BLIX_ITEM_STRING, "s", 0, &inner))
+			if (!file_records_item(r,
+					       blix_items_of(item.value + 16, item.head.len - 16u),
+					       BLIX_ITEM_STRING, "s", 0, &inner))
 				complain("an event without its attributes", n);
 		}
 		n++;
@@ -157,7 +158,7 @@ static uint32_t judge_items(const struct records *r, struct blix_items run)
 	return n;
 }
 
-static void judge_spans(const struct records *r)
+static void judge_spans(const struct file_records *r)
 {
 	const struct record_read *open = NULL, *done = NULL;
 
@@ -165,12 +166,12 @@ static void judge_spans(const struct records *r)
 		const struct record_read *s = &r->of[i];
 
 		if (s->type != BLIX_REC_SPAN ||
-		    strcmp(records_string(r, s->span.name_id), "stepped") != 0)
+		    strcmp(file_records_string(r, s->span.name_id), "stepped") != 0)
 			continue;
 		if (s->open ? open != NULL : done != NULL)
 			complain("twice", i);
 		*(s->open ? &open : &done) = s;
-		items_seen[judge_items(r, records_items(s))]++;
+		items_seen[judge_items(r, file_records_items(s))]++;
 	}
 	if (open && done)
 		complain("both complete and crashed", 0);
@@ -188,15 +189,15 @@ static void judge_spans(const struct records *r)
 	found_done += done != NULL;
 }
 
-static void judge_log(const struct records *r)
+static void judge_log(const struct file_records *r)
 {
-	const struct record_read *log = records_log(r, "stepped", 0);
+	const struct record_read *log = file_records_log(r, "stepped", 0);
 	struct blix_item_seen item;
 
 	if (!log && truth->stage == LOGGED)
 		complain("a log was lost", 0);
-	if (log && (truth->stage < LOGGING ||
-		    !records_item(r, records_items(log), BLIX_ITEM_STRING, "s", 0, &item)))
+	if (log && (truth->stage < LOGGING || !file_records_item(r, file_records_items(log),
+								 BLIX_ITEM_STRING, "s", 0, &item)))
 		complain("a torn log", 0);
 	found_log += log != NULL;
 }
@@ -233,16 +234,16 @@ static void judge_exemplar(const struct blix_view *view)
 
 static bool stopped(void *unused)
 {
-	static struct records first;
+	static struct file_records first;
 	static uint8_t *last;
 	static struct truth last_truth;
 	const struct blix_view *view;
 	size_t lanes_len, exemplars_len;
-	struct records now;
+	struct file_records now;
 
 	(void)unused;
 	if (!first.of || !last)
-		first = records_read(scratch.path);
+		first = file_records_read(scratch.path);
 	view = blix_map_view(first.map);
 	lanes_len = view->n_lanes * view->lane_stride;
 	exemplars_len = 1024 * sizeof(struct blix_exemplar);
@@ -257,16 +258,16 @@ static bool stopped(void *unused)
 	last_truth = *truth;
 
 	judged++;
-	now = records_read(scratch.path);
+	now = file_records_read(scratch.path);
 	judge_spans(&now);
 	judge_log(&now);
 	judge_context(view);
 	judge_exemplar(view);
-	records_free(&now);
+	file_records_free(&now);
 	if (truth->stage == LOGGED) { /* the next file is another one */
 		free(last);
 		last = NULL;
-		records_free(&first);
+		file_records_free(&first);
 		return false;
 	}
 	return bad < BAD_MAX;

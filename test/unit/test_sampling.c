@@ -4,7 +4,7 @@
  * writes it; headers in and out through the public callbacks. */
 #include "node-hooks/blixard_hooks.h"
 #include "shm/control.h"
-#include "test/support/records.h"
+#include "test/support/file_records.h"
 #include "test/support/scratch.h"
 
 #include <criterion/criterion.h>
@@ -223,24 +223,25 @@ Test(sampling, a_remote_parent_is_marked_and_its_tracestate_recorded)
 	};
 	const struct record_read *r;
 	struct blix_item_seen item;
-	struct records file;
+	struct file_records file;
 	char text[32];
 
 	setenv("BLIXARD_BAGGAGE_ATTRIBUTES", "tenant, missing", 1);
 	open_with(NULL, NULL);
 	(void)hop(in, true);
-	file = records_read(scratch.path);
-	r = records_span(&file, "server", 0);
+	file = file_records_read(scratch.path);
+	r = file_records_span(&file, "server", 0);
 	cr_expect_eq(r->span.span_flags, BLIX_SPAN_PARENT_REMOTE);
 	cr_expect_eq(r->span.parent_id[0], 0xb7);
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_TRACESTATE, NULL, 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_TRACESTATE, NULL, 0,
+				    &item));
 	cr_expect_arr_eq(item.value, "congo=1", 7);
-	cr_expect(records_text(&file, r, "tenant", text, sizeof(text)));
+	cr_expect(file_records_text(&file, r, "tenant", text, sizeof(text)));
 	cr_expect_str_eq(text, "acme inc");
-	cr_expect_not(records_text(&file, r, "other", text, sizeof(text)));
-	r = records_span(&file, "client", 0);
+	cr_expect_not(file_records_text(&file, r, "other", text, sizeof(text)));
+	r = file_records_span(&file, "client", 0);
 	cr_expect_eq(r->span.span_flags, 0);
-	records_free(&file);
+	file_records_free(&file);
 }
 
 Test(sampling, propagators_can_be_chosen)
@@ -299,7 +300,7 @@ Test(sampling, a_ratio_is_told_in_the_tracestate_of_what_it_sampled)
 /* As the agent writes it: through the consumer's pages. */
 static void control(const struct blix_control_setting *setting, uint32_t beat)
 {
-	struct records file = records_read(scratch.path);
+	struct file_records file = file_records_read(scratch.path);
 	struct blix_view view = *blix_map_view(file.map);
 	int fd = open(scratch.path, O_RDWR | O_CLOEXEC);
 	uint8_t *base = mmap(NULL, view.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -312,7 +313,7 @@ static void control(const struct blix_control_setting *setting, uint32_t beat)
 	blix_view_consumer(&view)->beat = beat;
 	munmap(base, view.size);
 	close(fd);
-	records_free(&file);
+	file_records_free(&file);
 }
 
 static bool nothing_sampled(void *name)

@@ -2,7 +2,7 @@
  * no harm wherever they turn up; limits count what they drop.
  * Method: record through the public header, read the file as any process could, compare. */
 #include "node-hooks/trace.h"
-#include "test/support/records.h"
+#include "test/support/file_records.h"
 #include "test/support/scratch.h"
 
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static struct scratch scratch;
-static struct records file;
+static struct file_records file;
 
 static void setup(void)
 {
@@ -38,7 +38,7 @@ static void setup(void)
 static void teardown(void)
 {
 	if (file.of)
-		records_free(&file);
+		file_records_free(&file);
 	blix_close();
 	scratch_remove(&scratch);
 }
@@ -56,8 +56,8 @@ static void open_with(uint32_t lanes, uint32_t slots)
 static void look(void)
 {
 	if (file.of)
-		records_free(&file);
-	file = records_read(scratch.path);
+		file_records_free(&file);
+	file = file_records_read(scratch.path);
 }
 
 static const struct record_read *the_span(const char *name)
@@ -65,9 +65,9 @@ static const struct record_read *the_span(const char *name)
 	const struct record_read *span;
 
 	look();
-	span = records_span(&file, name, 0);
+	span = file_records_span(&file, name, 0);
 	cr_assert_not_null(span, "no span %s", name);
-	cr_assert_null(records_span(&file, name, 1), "two spans %s", name);
+	cr_assert_null(file_records_span(&file, name, 1), "two spans %s", name);
 	return span;
 }
 
@@ -75,7 +75,7 @@ static const char *text_of(const struct record_read *record, const char *key)
 {
 	static char text[1024];
 
-	cr_assert(records_text(&file, record, key, text, sizeof(text)), "no text %s", key);
+	cr_assert(file_records_text(&file, record, key, text, sizeof(text)), "no text %s", key);
 	return text;
 }
 
@@ -83,7 +83,7 @@ static uint64_t word_of(const struct record_read *record, uint8_t type, const ch
 {
 	uint64_t word = 0;
 
-	cr_assert(records_word(&file, record, type, key, &word), "no word %s", key);
+	cr_assert(file_records_word(&file, record, type, key, &word), "no word %s", key);
 	return word;
 }
 
@@ -149,13 +149,15 @@ Test(span, a_span_is_one_record_with_all_that_was_said)
 	memcpy(&load, &bits, sizeof(load));
 	cr_expect_eq(load, 0.5);
 	cr_expect_eq(word_of(r, BLIX_ITEM_BOOL, "started"), 1u);
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_BYTES, "blob", 0, &item));
+	cr_assert(
+		file_records_item(&file, file_records_items(r), BLIX_ITEM_BYTES, "blob", 0, &item));
 	cr_expect_eq(item.head.len, 3);
 	cr_expect_arr_eq(item.value, blob, 3);
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_ARRAY, "disks", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_ARRAY, "disks", 0,
+				    &item));
 	for (uint32_t i = 0; i < 3; i++) {
-		cr_assert(records_item(&file, blix_items_of(item.value, item.head.len),
-				       BLIX_ITEM_STRING, "", i, &inner));
+		cr_assert(file_records_item(&file, blix_items_of(item.value, item.head.len),
+					    BLIX_ITEM_STRING, "", i, &inner));
 		cr_expect_eq(inner.head.len, disks[i] ? 3 : 0);
 	}
 }
@@ -195,32 +197,35 @@ Test(span, events_and_links_carry_attributes_of_their_own)
 	blix_span_end(span);
 
 	r = the_span("linked");
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_EVENT, "fsync.slow", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_EVENT, "fsync.slow", 0,
+				    &item));
 	memcpy(&event, item.value, sizeof(event));
 	cr_expect_geq(event.t_ns, r->span.start_ns);
 	cr_expect_leq(event.t_ns, r->span.end_ns);
 	cr_expect_eq(event.dropped_attrs, 0);
-	cr_expect(records_item(
+	cr_expect(file_records_item(
 		&file,
 		blix_items_of(item.value + sizeof(event), item.head.len - (uint32_t)sizeof(event)),
 		BLIX_ITEM_STRING, "disk", 0, &inner));
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_EVENT, "plain", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_EVENT, "plain", 0,
+				    &item));
 	cr_expect_eq(item.head.len, sizeof(event));
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_LINK, NULL, 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_LINK, NULL, 0, &item));
 	memcpy(&link, item.value, sizeof(link));
 	cr_expect_arr_eq(link.trace_id, to.trace_id, 16);
 	cr_expect_arr_eq(link.span_id, to.span_id, 8);
 	cr_expect_eq(link.trace_flags, 1);
 	cr_expect_eq(link.link_flags, BLIX_SPAN_PARENT_REMOTE);
-	cr_expect(records_item(
+	cr_expect(file_records_item(
 		&file,
 		blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
 		BLIX_ITEM_TRACESTATE, NULL, 0, &inner));
-	cr_expect(records_item(
+	cr_expect(file_records_item(
 		&file,
 		blix_items_of(item.value + sizeof(link), item.head.len - (uint32_t)sizeof(link)),
 		BLIX_ITEM_BOOL, "batch", 0, &inner));
-	cr_expect_not(records_item(&file, records_items(r), BLIX_ITEM_LINK, NULL, 1, &item));
+	cr_expect_not(
+		file_records_item(&file, file_records_items(r), BLIX_ITEM_LINK, NULL, 1, &item));
 	cr_expect_eq(r->span.dropped_links, 0);
 }
 
@@ -242,13 +247,15 @@ Test(span, a_failure_sets_status_type_and_exception_and_is_kept_longest)
 	cr_expect_eq(r->span.status, BLIX_SPAN_ERROR);
 	cr_expect_eq(r->flags, BLIX_REC_PRIORITY);
 	cr_expect_str_eq(text_of(r, "error.type"), "ENOSPC");
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_STATUS, NULL, 0, &item));
+	cr_assert(
+		file_records_item(&file, file_records_items(r), BLIX_ITEM_STATUS, NULL, 0, &item));
 	cr_expect_arr_eq(item.value, "disk full", 9);
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_EVENT, "exception", 0, &item));
-	cr_expect(records_item(&file, blix_items_of(item.value + 16, item.head.len - 16u),
-			       BLIX_ITEM_STRING, "exception.type", 0, &inner));
-	cr_expect(records_item(&file, blix_items_of(item.value + 16, item.head.len - 16u),
-			       BLIX_ITEM_STRING, "exception.message", 0, &inner));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_EVENT, "exception", 0,
+				    &item));
+	cr_expect(file_records_item(&file, blix_items_of(item.value + 16, item.head.len - 16u),
+				    BLIX_ITEM_STRING, "exception.type", 0, &inner));
+	cr_expect(file_records_item(&file, blix_items_of(item.value + 16, item.head.len - 16u),
+				    BLIX_ITEM_STRING, "exception.message", 0, &inner));
 	r = the_span("plainly");
 	cr_expect_str_eq(text_of(r, "error.type"), "_OTHER");
 }
@@ -309,8 +316,8 @@ Test(span, the_current_span_is_parent_and_stays_until_detached)
 	cr_expect_arr_eq(blix_current().span_id, root.span_id, 8);
 	blix_span_end(blix_span_begin(BLIX_NAME("after"), BLIX_INTERNAL, NULL));
 	outer = the_span("outer");
-	inner = records_span(&file, "inner", 0);
-	after = records_span(&file, "after", 0);
+	inner = file_records_span(&file, "inner", 0);
+	after = file_records_span(&file, "after", 0);
 	cr_expect_arr_eq(inner->span.parent_id, outer->span.span_id, 8);
 	cr_expect_arr_eq(inner->span.trace_id, outer->span.trace_id, 16);
 	cr_expect_eq(inner->span.span_flags, 0);
@@ -517,8 +524,8 @@ Test(span, a_forked_child_has_other_ids_and_records_nothing)
 	cr_expect_arr_neq(ids[0] + 4, ids[1] + 4, 12);
 	cr_expect_arr_neq(ids[0] + 16, ids[1] + 16, 8);
 	cr_expect(the_span("parent")->open);
-	cr_expect_null(records_span(&file, "in the child", 0));
-	cr_expect_null(records_log(&file, "in the child", 0));
+	cr_expect_null(file_records_span(&file, "in the child", 0));
+	cr_expect_null(file_records_log(&file, "in the child", 0));
 	blix_span_end(next);
 	blix_detach(token);
 	blix_span_end(span);
@@ -534,7 +541,7 @@ Test(span, a_thread_without_a_lane_records_through_lane_0)
 	blix_log(BLIX_INFO, "shared log");
 	blix_span_end(span);
 	cr_expect_eq(the_span("shared")->lane, 0u);
-	cr_expect_not_null(records_log(&file, "shared log", 0));
+	cr_expect_not_null(file_records_log(&file, "shared log", 0));
 }
 
 /* ---- limits ----------------------------------------------------------------------------------- */
@@ -592,7 +599,7 @@ Test(span, a_full_slot_drops_and_counts_and_keeps_what_it_has)
 	blix_span_end(span);
 	r = the_span("full");
 	cr_expect_eq(r->items_len, 896u);
-	cr_expect(records_item(&file, records_items(r), BLIX_ITEM_I64, "n", 55, &item));
+	cr_expect(file_records_item(&file, file_records_items(r), BLIX_ITEM_I64, "n", 55, &item));
 	cr_expect_eq(r->span.dropped_attrs, 100 - 56 + 1);
 	cr_expect_eq(r->span.dropped_events, 1);
 	cr_expect_eq(r->span.dropped_links, 1);
@@ -613,7 +620,8 @@ Test(span, long_texts_are_cut_between_characters)
 	blix_span_str(span, BLIX_KEY("text"), text);
 	blix_span_end(span);
 	r = the_span("long");
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_STRING, "text", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_STRING, "text", 0,
+				    &item));
 	cr_expect_eq(item.head.flags, BLIX_ITEM_CUT);
 	cr_expect_eq(item.head.len, 888 / 3 * 3);
 	cr_expect_arr_eq(item.value, text, item.head.len);
@@ -632,10 +640,12 @@ Test(span, the_length_limit_counts_characters)
 	blix_span_str(span, BLIX_KEY("fits"), "\xe2\x82\xac\xc3\xa4");
 	blix_span_end(span);
 	r = the_span("limited");
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_STRING, "long", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_STRING, "long", 0,
+				    &item));
 	cr_expect_eq(item.head.len, 5);
 	cr_expect_eq(item.head.flags, BLIX_ITEM_CUT);
-	cr_assert(records_item(&file, records_items(r), BLIX_ITEM_STRING, "fits", 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_STRING, "fits", 0,
+				    &item));
 	cr_expect_eq(item.head.len, 5);
 	cr_expect_eq(item.head.flags, 0);
 }

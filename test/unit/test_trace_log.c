@@ -2,7 +2,7 @@
  * too unimportant is not written, and is counted.
  * Method: log through the public header, read the file as any process could. */
 #include "node-hooks/blixard_hooks.h"
-#include "test/support/records.h"
+#include "test/support/file_records.h"
 #include "test/support/scratch.h"
 
 #include <criterion/criterion.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 static struct scratch scratch;
-static struct records file;
+static struct file_records file;
 
 static void setup(void)
 {
@@ -24,7 +24,7 @@ static void setup(void)
 static void teardown(void)
 {
 	if (file.of)
-		records_free(&file);
+		file_records_free(&file);
 	blix_close();
 	scratch_remove(&scratch);
 }
@@ -43,9 +43,9 @@ static const struct record_read *the_log(const char *body)
 	const struct record_read *log;
 
 	if (file.of)
-		records_free(&file);
-	file = records_read(scratch.path);
-	log = records_log(&file, body, 0);
+		file_records_free(&file);
+	file = file_records_read(scratch.path);
+	log = file_records_log(&file, body, 0);
 	cr_assert_not_null(log, "no log \"%s\"", body);
 	return log;
 }
@@ -74,12 +74,12 @@ Test(trace_log, a_log_carries_body_attributes_and_the_ids_of_the_current_span)
 	cr_expect_arr_eq(r->log.span_id, span.span_id, 8);
 	cr_expect_eq(r->log.trace_flags, span.trace_flags);
 	cr_expect(r->t_ns >= before_ns && r->t_ns <= blix_now_ns());
-	cr_expect(records_text(&file, r, "vm.name", name, sizeof(name)));
+	cr_expect(file_records_text(&file, r, "vm.name", name, sizeof(name)));
 	cr_expect_str_eq(name, "vm-1");
-	cr_expect(records_word(&file, r, BLIX_ITEM_I64, "took_ms", &took));
+	cr_expect(file_records_word(&file, r, BLIX_ITEM_I64, "took_ms", &took));
 	cr_expect_eq(took, 12u);
 	r = the_log("leader lost");
-	cr_expect_str_eq(records_string(&file, r->log.event_id), "raft.leader.lost");
+	cr_expect_str_eq(file_records_string(&file, r->log.event_id), "raft.leader.lost");
 	cr_expect_eq(r->flags, BLIX_REC_PRIORITY);
 	cr_expect_arr_eq(r->log.trace_id, (uint8_t[16]){0}, 16);
 	blix_span_end(span);
@@ -95,9 +95,10 @@ Test(trace_log, a_body_is_cut_at_1_KiB_between_characters)
 	body[1998] = '\0';
 	open_it(64 << 10);
 	blix_log(BLIX_INFO, body);
-	file = records_read(scratch.path);
+	file = file_records_read(scratch.path);
 	cr_assert_eq(file.n, 1u);
-	cr_assert(records_item(&file, records_items(&file.of[0]), BLIX_ITEM_BODY, NULL, 0, &item));
+	cr_assert(file_records_item(&file, file_records_items(&file.of[0]), BLIX_ITEM_BODY, NULL, 0,
+				    &item));
 	cr_expect_eq(item.head.len, 1023);
 	cr_expect_eq(item.head.flags, BLIX_ITEM_CUT);
 }
@@ -113,7 +114,7 @@ Test(trace_log, the_largest_log_fits_the_smallest_ring)
 	for (int i = 0; i < 200; i++)
 		attrs[i] = BLIX_I64("n", i);
 	blix_log_write(NULL, BLIX_INFO, (blix_key){0}, body, attrs, 200);
-	file = records_read(scratch.path);
+	file = file_records_read(scratch.path);
 	cr_assert_eq(file.n, 1u);
 	cr_expect_eq(file.of[0].items_len, 1032u + 59 * 16);
 	cr_expect_eq(file.of[0].log.dropped_attrs, 200 - 59);
@@ -135,11 +136,11 @@ Test(trace_log, a_call_site_that_is_too_fast_is_held_back_and_says_so)
 				;
 	}
 	blix_log(BLIX_INFO, "another site");
-	cr_expect_null((the_log("another site"), records_log(&file, "again", 21)));
+	cr_expect_null((the_log("another site"), file_records_log(&file, "again", 21)));
 	cr_expect_geq(blix_map_drops(file.map, BLIX_DROP_LOG, BLIX_DROP_RATE_LIMITED), 14u);
 	cr_expect_eq(file.n + blix_map_drops(file.map, BLIX_DROP_LOG, BLIX_DROP_RATE_LIMITED), 22u);
-	cr_expect_not(records_word(&file, the_log("again"), BLIX_ITEM_I64, "blixard.log.suppressed",
-				   &suppressed));
+	cr_expect_not(file_records_word(&file, the_log("again"), BLIX_ITEM_I64,
+					"blixard.log.suppressed", &suppressed));
 	setenv("BLIXARD_LOG_RATE", "0", 1);
 }
 
@@ -166,8 +167,8 @@ Test(trace_log, the_next_record_says_how_many_were_suppressed)
 	while (blix_now_ns() - from_ns < 250000000)
 		;
 	say("after");
-	cr_expect(records_word(&file, the_log("after"), BLIX_ITEM_I64, "blixard.log.suppressed",
-			       &suppressed));
+	cr_expect(file_records_word(&file, the_log("after"), BLIX_ITEM_I64,
+				    "blixard.log.suppressed", &suppressed));
 	cr_expect_eq(suppressed, 7u);
 }
 
@@ -189,7 +190,7 @@ Test(trace_log, off_writes_nothing)
 	setenv("BLIXARD_LOG_LEVEL", "off", 1);
 	open_it(64 << 10);
 	blix_log(BLIX_FATAL, "nothing");
-	file = records_read(scratch.path);
+	file = file_records_read(scratch.path);
 	cr_expect_eq(file.n, 0u);
 }
 

@@ -33,11 +33,12 @@ static void fill(uint8_t *body, uint64_t number)
 	memcpy(body, &number, sizeof(number));
 }
 
-static void on_put(void *arg, int error)
+static void on_put(void *arg, int error, int64_t id)
 {
 	char line[32];
 	int len = snprintf(line, sizeof(line), "%lu\n", (unsigned long)(uintptr_t)arg);
 
+	(void)id;
 	if (error < 0) {
 		(void)fprintf(stderr, "put: %s\n", strerror(-error));
 		exit(1);

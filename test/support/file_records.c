@@ -1,4 +1,4 @@
-/* test/support/records.c - see records.h. */
+/* test/support/file_records.c - see records.h. */
 #include "records.h"
 
 #include "shm/ring.h"
@@ -10,7 +10,7 @@
 
 enum { BUF_WORDS = 512 };
 
-static struct record_read *add(struct records *r)
+static struct record_read *add(struct file_records *r)
 {
 	struct record_read *to;
 
@@ -21,7 +21,8 @@ static struct record_read *add(struct records *r)
 	return to;
 }
 
-static void take_record(struct records *r, uint32_t lane, const uint64_t *buf, uint32_t n_words)
+static void take_record(struct file_records *r, uint32_t lane, const uint64_t *buf,
+			uint32_t n_words)
 {
 	struct record_read *to = add(r);
 	struct blix_record head;
@@ -68,9 +69,9 @@ static void take_slot(void *arg, uint32_t lane, uint32_t index, enum blix_slot_s
 	memcpy(to->items, slot->data, to->items_len);
 }
 
-struct records records_read(const char *path)
+struct file_records file_records_read(const char *path)
 {
-	struct records r = {.of = calloc(RECORDS_MAX, sizeof(struct record_read))};
+	struct file_records r = {.of = calloc(RECORDS_MAX, sizeof(struct record_read))};
 	char reason[BLIX_REASON_MAX] = "";
 	const struct blix_view *view;
 	uint64_t buf[BUF_WORDS];
@@ -95,14 +96,14 @@ struct records records_read(const char *path)
 	return r;
 }
 
-void records_free(struct records *r)
+void file_records_free(struct file_records *r)
 {
 	r->map = blix_map_close(r->map);
 	free(r->of);
 	r->of = NULL;
 }
 
-const char *records_string(const struct records *r, uint32_t id)
+const char *file_records_string(const struct file_records *r, uint32_t id)
 {
 	static char texts[4][256];
 	static unsigned int turn;
@@ -120,19 +121,19 @@ const char *records_string(const struct records *r, uint32_t id)
 	return text;
 }
 
-struct blix_items records_items(const struct record_read *record)
+struct blix_items file_records_items(const struct record_read *record)
 {
 	return blix_items_of(record->items, record->items_len);
 }
 
-bool records_item(const struct records *r, struct blix_items run, uint8_t type, const char *key,
-		  uint32_t n, struct blix_item_seen *ret_item)
+bool file_records_item(const struct file_records *r, struct blix_items run, uint8_t type,
+		       const char *key, uint32_t n, struct blix_item_seen *ret_item)
 {
 	struct blix_item_seen item;
 
 	while (blix_items_next(&run, &item)) {
 		if (item.head.type != type ||
-		    (key && strcmp(records_string(r, item.head.key_id), key) != 0))
+		    (key && strcmp(file_records_string(r, item.head.key_id), key) != 0))
 			continue;
 		if (n-- == 0) {
 			*ret_item = item;
@@ -144,22 +145,25 @@ bool records_item(const struct records *r, struct blix_items run, uint8_t type, 
 	return false;
 }
 
-const struct record_read *records_span(const struct records *r, const char *name, uint32_t n)
+const struct record_read *file_records_span(const struct file_records *r, const char *name,
+					    uint32_t n)
 {
 	for (uint32_t i = 0; i < r->n; i++)
 		if (r->of[i].type == BLIX_REC_SPAN &&
-		    strcmp(records_string(r, r->of[i].span.name_id), name) == 0 && n-- == 0)
+		    strcmp(file_records_string(r, r->of[i].span.name_id), name) == 0 && n-- == 0)
 			return &r->of[i];
 	return NULL;
 }
 
-const struct record_read *records_log(const struct records *r, const char *body, uint32_t n)
+const struct record_read *file_records_log(const struct file_records *r, const char *body,
+					   uint32_t n)
 {
 	for (uint32_t i = 0; i < r->n; i++) {
 		struct blix_item_seen item;
 
 		if (r->of[i].type == BLIX_REC_LOG &&
-		    records_item(r, records_items(&r->of[i]), BLIX_ITEM_BODY, NULL, 0, &item) &&
+		    file_records_item(r, file_records_items(&r->of[i]), BLIX_ITEM_BODY, NULL, 0,
+				      &item) &&
 		    item.head.len == strlen(body) && memcmp(item.value, body, item.head.len) == 0 &&
 		    n-- == 0)
 			return &r->of[i];
@@ -167,23 +171,24 @@ const struct record_read *records_log(const struct records *r, const char *body,
 	return NULL;
 }
 
-bool records_text(const struct records *r, const struct record_read *record, const char *key,
-		  char *ret_text, size_t size)
+bool file_records_text(const struct file_records *r, const struct record_read *record,
+		       const char *key, char *ret_text, size_t size)
 {
 	struct blix_item_seen item;
 
-	if (!records_item(r, records_items(record), BLIX_ITEM_STRING, key, 0, &item))
+	if (!file_records_item(r, file_records_items(record), BLIX_ITEM_STRING, key, 0, &item))
 		return false;
 	snprintf(ret_text, size, "%.*s", (int)item.head.len, (const char *)item.value);
 	return true;
 }
 
-bool records_word(const struct records *r, const struct record_read *record, uint8_t type,
-		  const char *key, uint64_t *ret_word)
+bool file_records_word(const struct file_records *r, const struct record_read *record, uint8_t type,
+		       const char *key, uint64_t *ret_word)
 {
 	struct blix_item_seen item;
 
-	if (!records_item(r, records_items(record), type, key, 0, &item) || item.head.len != 8)
+	if (!file_records_item(r, file_records_items(record), type, key, 0, &item) ||
+	    item.head.len != 8)
 		return false;
 	memcpy(ret_word, item.value, 8);
 	return true;
