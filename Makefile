@@ -32,6 +32,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # ---- sources ----------------------------------------------------------------------------------
 SHM_SRC   := $(wildcard shm/*.c)
+BPF_SRC   := bpf/probe.c
 HOOKS_SRC := $(wildcard node-hooks/*.c)
 AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*.c agent/*/*.c))
 NODE_SRC  := $(filter-out test/cluster/load/% test/cluster/selftest/%,$(wildcard test/cluster/*.c test/cluster/*/*.c))
@@ -42,13 +43,20 @@ PROTO_SRC := $(wildcard proto/*.proto)
 obj       = $(patsubst %.c,$(B)/obj/%.o,$(1))
 SHM_OBJ   := $(call obj,$(SHM_SRC))
 HOOKS_OBJ := $(call obj,$(HOOKS_SRC)) $(SHM_OBJ)
+# The probes need clang and bpftool to build and libbpf to run; BPF=0 leaves them out. Without them
+# the agent is built all the same, and says so in --version and --check.
+BPFTOOL   ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
+BPF       ?= $(shell command -v $(CLANG) >/dev/null && $(CLANG) -print-targets 2>/dev/null | grep -q '^ *bpf ' && \
+                command -v $(BPFTOOL) >/dev/null && test -e /usr/include/bpf/libbpf.h && echo 1 || echo 0)
+BPF_SKEL  := $(if $(filter 1,$(BPF)),$(patsubst bpf/%.bpf.c,$(B)/gen/skel/%.skel.h,$(wildcard bpf/*.bpf.c)))
+BPF_LIBS  := $(if $(filter 1,$(BPF)),-lbpf)
 PROTO_C   := $(patsubst proto/%.proto,$(B)/gen/proto/%.pb-c.c,$(PROTO_SRC))
 PROTO_H   := $(PROTO_C:.c=.h)
 PROTO_OBJ := $(patsubst $(B)/gen/%.c,$(B)/obj/gen/%.o,$(PROTO_C))
 NODE_PROTO_OBJ := $(filter %/blixard_cluster.pb-c.o,$(PROTO_OBJ))
-AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(filter-out $(NODE_PROTO_OBJ),$(PROTO_OBJ)) $(SHM_OBJ)
+AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(filter-out $(NODE_PROTO_OBJ),$(PROTO_OBJ)) $(call obj,$(BPF_SRC)) $(SHM_OBJ)
 
-AGENT_LIBS := -lnghttp2 -lcurl -levent_openssl -lssl -lcrypto -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lz -lpthread -lm
+AGENT_LIBS := -lnghttp2 -lcurl -lsqlite3 -levent_openssl -lssl -lcrypto -levent_core -levent_extra -levent_pthreads -lprotobuf-c -ljansson -lz $(BPF_LIBS) -lpthread -lm
 HOOKS_LIBS := -lpthread
 NODE_LIBS  := -lraft -levent_core -lgrpc -lgpr -lcrypto -lprotobuf-c -lpthread
 
@@ -104,6 +112,15 @@ $(B)/obj/gen/%.o: $(B)/gen/%.c
 
 $(B)/obj/%.o: %.c | $(METRICS_H) $(PROTO_H)
 	$(call say,CC,$@)mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS_) -MMD -MP -c -o $@ $<
+
+# Relocations (CO-RE) fit the object to the kernel it meets: no kernel's headers are needed here.
+$(B)/gen/skel/%.skel.h: bpf/%.bpf.c $(wildcard bpf/*.h) shm/buckets.h
+	$(call say,BPF,$@)mkdir -p $(@D) && $(CLANG) -target bpf -g -O2 -std=gnu17 -Wall -Wextra -Werror -Wno-unused-parameter \
+		-D__TARGET_ARCH_$(if $(filter aarch64,$(shell uname -m)),arm64,x86) -I. -c -o $(B)/gen/skel/$*.bpf.o $< && \
+		$(BPFTOOL) gen skeleton $(B)/gen/skel/$*.bpf.o name $*_bpf > $@
+
+$(B)/obj/bpf/probe.o: CPPFLAGS += $(if $(BPF_SKEL),-DBLIX_BPF -isystem $(B)/gen/skel)
+$(B)/obj/bpf/probe.o: $(BPF_SKEL)
 
 # ---- test programs ------------------------------------------------------------------------------
 # Each test/unit/test_*.c is one Criterion program over everything we build but main();

@@ -2,12 +2,14 @@
 #include "agent/agent.h"
 #include "agent/control_command.h"
 #include "agent/disk.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/input/wake.h"
 #include "agent/log.h"
+#include "agent/pipeline.h"
+#include "agent/process/redact.h"
 #include "agent/run_control.h"
 #include "agent/serve/control_socket.h"
-#include "agent/process/redact.h"
 #include "agent/serve/http.h"
 #include "agent/serve/listen.h"
 #include "agent/state.h"
@@ -37,13 +39,16 @@ struct node {
 	bool has_derived;
 	bool kept; /* `derived` is in the state file */
 	bool started;
+	bool elsewhere_said;
 };
 
 struct agent {
 	struct event_base *base;
 	struct disk *disk;
-	struct wake *wake;     /* NULL: this kernel has none */
-	struct redact *redact; /* never NULL while nodes are followed */
+	struct wake *wake;	   /* NULL: this kernel has none */
+	struct redact *redact;	   /* never NULL while nodes are followed */
+	struct pipeline *pipeline; /* the same */
+	struct storage *storage;   /* before any other thread: they inherit fewer rights */
 	const struct options *flags;
 	struct options options;
 	struct encode_options encode;
@@ -116,6 +121,17 @@ static void status_of_agent(const struct node *n, struct serve_status *s)
 	s->config_problem = a->config_problem;
 	s->state_directory = a->state.path;
 	s->state_problem = a->state.problem;
+	for (int kind = 0; kind < PROBE_KINDS; kind++) {
+		const struct storage_probe_status probe =
+			storage_status(a->storage, (enum probe_kind)kind);
+
+		s->probes[s->n_probes++] = (struct serve_probe){
+			.name = probe_kind_name((enum probe_kind)kind),
+			.hook = probe.hook,
+			.reason = probe.reason,
+			.up = probe.up,
+		};
+	}
 	http_counts(n->http, &s->http);
 	s->control_socket = n->orders ? control_socket_path(n->orders) : "";
 	s->control_problem = n->orders ? control_socket_problem(n->orders) : "";
@@ -323,6 +339,22 @@ static void on_listener_changed(void *arg)
 		keep_addresses(n->agent);
 }
 
+/* Somebody meant this node to send, and said so where it has no effect. */
+static void say_elsewhere(struct node *n)
+{
+	struct target_status t;
+
+	target_status(n->target, &t);
+	if (!t.endpoint_in_node_env || n->elsewhere_said || pipeline_exports(n->agent->pipeline))
+		return;
+	n->elsewhere_said = true;
+	log_line(LOG_LEVEL_WARNING, "export_elsewhere",
+		 "%s: the node's environment names an OTLP endpoint, but it is the agent that "
+		 "sends: "
+		 "set OTEL_EXPORTER_OTLP_ENDPOINT in the agent's environment",
+		 n->options->shm);
+}
+
 static void on_address_known(void *arg, struct target *t, const char *grpc_address)
 {
 	struct node *n = arg;
@@ -330,6 +362,7 @@ static void on_address_known(void *arg, struct target *t, const char *grpc_addre
 	struct address a;
 
 	(void)t;
+	say_elsewhere(n);
 	if (n->options->listens)
 		return;
 	if (!grpc_address[0]) {
@@ -385,6 +418,24 @@ static void on_target_log(void *arg, struct target *t, enum target_log kind, con
 	log_repeated(LOG_LEVEL_WARNING, key, whole_key, "%s", line);
 }
 
+static void on_batch(void *arg, struct target *t, struct batch *b)
+{
+	struct node *n = arg;
+
+	(void)t;
+	pipeline_batch(n->agent->pipeline, b);
+}
+
+/* Where another agent drains the file, that one sends its metrics too. */
+static struct batch_resource *resource(void *arg)
+{
+	struct node *n = arg;
+	struct target_status t;
+
+	target_status(n->target, &t);
+	return t.draining ? target_resource(n->target) : NULL;
+}
+
 static int node_start(struct agent *a, struct node *n, const struct options_target *options)
 {
 	const struct target_options target_options = {
@@ -397,10 +448,16 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 		.disk = a->disk,
 		.wake = a->wake,
 		.redact = a->redact,
+		.wants_traces = pipeline_wants(a->pipeline, OTLP_TRACES),
+		.wants_logs = pipeline_wants(a->pipeline, OTLP_LOGS),
+		.spans_delay_ms = pipeline_delay_ms(a->pipeline, OTLP_TRACES),
+		.logs_delay_ms = pipeline_delay_ms(a->pipeline, OTLP_LOGS),
+		.storage = a->storage,
 	};
 	const struct target_events events = {
 		.address_known = on_address_known,
 		.drain_began = on_drain_began,
+		.batch = on_batch,
 		.log = on_target_log,
 		.arg = n,
 	};
@@ -430,7 +487,7 @@ static int node_start(struct agent *a, struct node *n, const struct options_targ
 	}
 	listen_first(n);
 	take_orders(a, n);
-	return 0;
+	return pipeline_add_source(a->pipeline, &(struct export_source){collect, resource, n});
 }
 
 static void node_stop(struct node *n)
@@ -575,7 +632,9 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		busy += http_busy(a->nodes[i].http);
-	if (!busy || waited_ms >= AGENT_DRAIN_MS) {
+	if (waited_ms >= AGENT_DRAIN_MS)
+		busy = 0; /* clients that will not read hold up nothing */
+	if ((!busy && pipeline_is_idle(a->pipeline)) || waited_ms >= AGENT_FLUSH_MS) {
 		event_base_loopexit(a->base, NULL);
 		return;
 	}
@@ -600,6 +659,9 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	a->stopping = true;
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		http_unlisten(a->nodes[i].http, http_listening(a->nodes[i].http));
+	for (uint32_t i = 0; i < a->n_nodes; i++)
+		target_flush(a->nodes[i].target);
+	pipeline_stop(a->pipeline);
 	on_drain(-1, 0, a);
 }
 
@@ -670,6 +732,8 @@ static int loop_open(struct agent *a)
 			 "no wake-up by full rings (%s): a burst after idleness may be shed",
 			 strerror(-err));
 	err = redact_open(a);
+	if (!err)
+		err = pipeline_new(a->base, a->disk, &a->options, &a->state, &a->pipeline);
 	if (err)
 		return err;
 	a->turn = evtimer_new(a->base, on_turn, a);
@@ -689,10 +753,13 @@ static int loop_open(struct agent *a)
 
 static void loop_close(struct agent *a)
 {
+	/* Before the targets: what is given up here stays in their rings. */
+	a->pipeline = pipeline_free(a->pipeline);
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		node_stop(&a->nodes[i]);
 	a->wake = wake_free(a->wake);
 	a->redact = redact_free(a->redact);
+	a->storage = storage_free(a->storage);
 	a->disk = disk_free(a->disk, AGENT_DISK_WAIT_MS);
 	for (size_t i = 0; i < 3; i++)
 		if (a->signals[i])
@@ -707,6 +774,11 @@ static void loop_close(struct agent *a)
 	if (a->base)
 		event_base_free(a->base);
 	libevent_global_shutdown();
+}
+
+const char *agent_features(void)
+{
+	return storage_built();
 }
 
 int agent_run(const struct options *flags, const struct options *all)
@@ -734,7 +806,13 @@ int agent_run(const struct options *flags, const struct options *all)
 			 "no control socket, so blixctl cannot reach this agent: set "
 			 "RUNTIME_DIRECTORY to a directory of this user");
 	}
+	a.storage = storage_new(
+		&(struct storage_options){.off = all->no_bpf, .slow_io_ms = all->slow_io_ms});
+	if (a.storage)
+		storage_drop_rights(a.storage);
 	err = loop_open(&a);
+	if (!err && a.storage)
+		err = storage_start(a.storage, a.base);
 	if (err)
 		log_line(LOG_LEVEL_ERROR, "agent_failed", "cannot start: %s", strerror(-err));
 	for (uint32_t i = 0; !err && i < all->n_targets; i++) {

@@ -14,4 +14,11 @@ int agent_run(const struct options *flags, const struct options *all);
  * exit status: 0 it would work, 1 it would not. */
 int agent_check(const struct options *all);
 
+/* Send an empty request to every destination of the environment and print the answers. Returns the
+ * exit status: 0 there is one and each took it, 1 not. */
+int agent_check_export(void);
+
+/* What this build has and lacks, one line. */
+const char *agent_features(void);
+
 #endif

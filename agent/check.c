@@ -1,6 +1,8 @@
 /* agent/check.c - --check: would agent_run work? Looks at each file through the same input that
  * serves it, and at each address by listening there for a moment. Changes nothing. */
 #include "agent/agent.h"
+#include "agent/check_private.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/serve/listen.h"
 #include "agent/serve/port_holder.h"
@@ -8,6 +10,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,13 +22,11 @@ struct check {
 	const struct options *options;
 	struct event_base *base;
 	struct state state;
-	uint32_t bad;
+	struct check_report report;
 };
 
-enum verdict { FINE, NOTE, BAD };
-
-__attribute__((format(printf, 4, 5))) static void say(struct check *c, enum verdict verdict,
-						      const char *what, const char *format, ...)
+void check_say(struct check_report *report, enum finding finding, const char *what,
+	       const char *format, ...)
 {
 	static const char *const words[] = {"ok", "note", "BAD"};
 	char text[LISTEN_PROBLEM_MAX + OPTIONS_PATH_MAX], clean[LOG_LINE_BYTES];
@@ -35,8 +36,8 @@ __attribute__((format(printf, 4, 5))) static void say(struct check *c, enum verd
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	log_escape(clean, sizeof(clean), text, strlen(text), false);
-	printf("%-5s%-10s%s\n", words[verdict], what, clean);
-	c->bad += verdict == BAD;
+	printf("%-5s%-10s%s\n", words[finding], what, clean);
+	report->bad += finding == BAD;
 }
 
 /* ---- addresses ------------------------------------------------------------------------------- */
@@ -54,19 +55,19 @@ static void check_bind(struct check *c, const struct address *a,
 		fd = listen_bind((const struct sockaddr *)&addresses->at[i], addresses->len[i]);
 	if (fd >= 0) {
 		close(fd);
-		say(c, FINE, "address", "%s is free", text);
+		check_say(&c->report, FINE, "address", "%s is free", text);
 		return;
 	}
 	if (fd == -EADDRINUSE && port_holder_find(a->port, &pid, name) == 0) {
 		if (!strcmp(name, "blixard-agent")) {
-			say(c, NOTE, "address", "%s is served by a running agent, pid %ld", text,
-			    (long)pid);
+			check_say(&c->report, NOTE, "address",
+				  "%s is served by a running agent, pid %ld", text, (long)pid);
 			return;
 		}
 		snprintf(holder, sizeof(holder), "pid %ld (%s)", (long)pid, name);
 	}
 	listen_explain(a, fd, holder, problem);
-	say(c, BAD, "address", "%s", problem);
+	check_say(&c->report, BAD, "address", "%s", problem);
 }
 
 static void check_address(struct check *c, const struct options_target *t, const char *grpc)
@@ -80,18 +81,18 @@ static void check_address(struct check *c, const struct options_target *t, const
 		a = t->listen;
 	} else if (grpc[0]) {
 		if (address_beside(grpc, &a, reason) < 0) {
-			say(c, BAD, "address", "%s", reason);
+			check_say(&c->report, BAD, "address", "%s", reason);
 			return;
 		}
 	} else if (state_listen_read(&c->state, t->shm, &a) < 0) {
-		say(c, NOTE, "address",
-		    "not known before the node has started (--listen ADDR:PORT says it now)");
+		check_say(&c->report, NOTE, "address",
+			  "not known before the node has started (--listen ADDR:PORT says it now)");
 		return;
 	}
 	err = listen_resolve(&a, false, &addresses);
 	if (err)
-		say(c, BAD, "address", "the name '%s' does not resolve: %s", a.host,
-		    gai_strerror(err));
+		check_say(&c->report, BAD, "address", "the name '%s' does not resolve: %s", a.host,
+			  gai_strerror(err));
 	else
 		check_bind(c, &a, &addresses);
 }
@@ -110,23 +111,23 @@ static void report_file(struct check *c, const struct target_status *s)
 {
 	switch (s->file) {
 	case TARGET_FILE_WAITING:
-		say(c, FINE, "file", "%s is not there yet: the agent would wait for it",
-		    s->shm_path);
+		check_say(&c->report, FINE, "file",
+			  "%s is not there yet: the agent would wait for it", s->shm_path);
 		return;
 	case TARGET_FILE_ATTACHED:
 	case TARGET_FILE_STANDBY:
 	case TARGET_FILE_LINGERING:
 	case TARGET_FILE_DETACHED:
-		say(c, FINE, "file",
-		    "%s: node %" PRIu64 "%s%s, %s, %" PRIu32 " metrics, %" PRIu32 " series",
-		    s->shm_path, s->node_id, s->cluster[0] ? " of cluster " : "", s->cluster,
-		    target_node_name(s->node), s->metrics, s->series);
+		check_say(&c->report, FINE, "file",
+			  "%s: node %" PRIu64 "%s%s, %s, %" PRIu32 " metrics, %" PRIu32 " series",
+			  s->shm_path, s->node_id, s->cluster[0] ? " of cluster " : "", s->cluster,
+			  target_node_name(s->node), s->metrics, s->series);
 		if (s->reason[0])
-			say(c, NOTE, "", "%s", s->reason);
+			check_say(&c->report, NOTE, "", "%s", s->reason);
 		return;
 	default:
-		say(c, BAD, "file", "%s: %s", s->shm_path,
-		    s->reason[0] ? s->reason : target_file_name(s->file));
+		check_say(&c->report, BAD, "file", "%s: %s", s->shm_path,
+			  s->reason[0] ? s->reason : target_file_name(s->file));
 	}
 }
 
@@ -148,7 +149,8 @@ static int check_target(struct check *c, const struct options_target *t)
 	int err = target_new(c->base, &options, &events, &target);
 
 	if (err) {
-		say(c, BAD, "file", "%s cannot be followed: %s", t->shm, strerror(-err));
+		check_say(&c->report, BAD, "file", "%s cannot be followed: %s", t->shm,
+			  strerror(-err));
 		return err;
 	}
 	event_base_loopexit(c->base, &limit);
@@ -170,11 +172,11 @@ static void check_state(struct check *c)
 
 	if (options_state_directory(c->options, getenv("STATE_DIRECTORY"), getenv("XDG_STATE_HOME"),
 				    getenv("HOME"), geteuid() == 0, path, error) < 0) {
-		say(c, BAD, "state", "%s", error);
+		check_say(&c->report, BAD, "state", "%s", error);
 		return;
 	}
 	if (access(path, W_OK | X_OK) == 0) {
-		say(c, FINE, "state", "%s", path);
+		check_say(&c->report, FINE, "state", "%s", path);
 		return;
 	}
 	snprintf(error, sizeof(error), "%s", path);
@@ -183,12 +185,46 @@ static void check_state(struct check *c)
 		*slash = '\0';
 		errno = 0;
 		if (access(path[0] ? path : "/", W_OK | X_OK) == 0) {
-			say(c, FINE, "state", "%s would be made", error);
+			check_say(&c->report, FINE, "state", "%s would be made", error);
 			return;
 		}
 	}
-	say(c, BAD, "state",
-	    "%s cannot be written: set STATE_DIRECTORY to a directory this user owns", error);
+	check_say(&c->report, BAD, "state",
+		  "%s cannot be written: set STATE_DIRECTORY to a directory this user owns", error);
+}
+
+static void check_spool(struct check *c)
+{
+	const char *path = c->options->spool;
+	int dir;
+
+	if (!path[0])
+		return;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir >= 0 && faccessat(dir, ".", W_OK | X_OK, AT_EACCESS) == 0)
+		check_say(&c->report, FINE, "spool", "%s", path);
+	else
+		check_say(&c->report, BAD, "spool", "%s cannot be used: %s", path, strerror(errno));
+	if (dir >= 0)
+		close(dir);
+}
+
+/* The probes are loaded, attached and let go again: whether they would work cannot be told from
+ * anything less. Without them the agent works all the same. */
+static void check_probes(struct check *c)
+{
+	const struct storage_options options = {.off = c->options->no_bpf, .quiet = true};
+	struct storage *storage = storage_new(&options);
+
+	for (int kind = 0; storage && kind < PROBE_KINDS; kind++) {
+		const struct storage_probe_status s =
+			storage_status(storage, (enum probe_kind)kind);
+
+		check_say(&c->report, s.up ? FINE : NOTE, "probe", "%s: %s%s",
+			  probe_kind_name((enum probe_kind)kind),
+			  s.up ? "attaches to hook " : "off: ", s.up ? s.hook : s.reason);
+	}
+	storage_free(storage);
 }
 
 int agent_check(const struct options *all)
@@ -199,12 +235,16 @@ int agent_check(const struct options *all)
 		return EXIT_FAILURE;
 	state_look(&c.state, all);
 	if (all->config[0])
-		say(&c, FINE, "config", "%s", all->config);
+		check_say(&c.report, FINE, "config", "%s", all->config);
 	for (uint32_t i = 0; i < all->n_targets; i++)
 		check_target(&c, &all->targets[i]);
 	check_state(&c);
+	check_spool(&c);
+	check_exports(&c.report);
+	check_probes(&c);
 	state_close(&c.state);
 	event_base_free(c.base);
-	printf("%s\n", c.bad ? "The agent would not work as asked." : "The agent would work.");
-	return c.bad || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+	printf("%s\n",
+	       c.report.bad ? "The agent would not work as asked." : "The agent would work.");
+	return c.report.bad || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -36,7 +36,7 @@ static int print_for(const struct options *o)
 		dump_metrics_markdown(&text);
 		break;
 	case OPTIONS_VERSION:
-		buf_adds(&text, "blixard-agent " BLIX_VERSION "\n");
+		buf_addf(&text, "blixard-agent " BLIX_VERSION "\n%s\n", agent_features());
 		break;
 	default:
 		options_help(&text);
@@ -80,6 +80,8 @@ int main(int argc, char **argv)
 		return agent_run(&flags, &all);
 	case OPTIONS_CHECK:
 		return agent_check(&all);
+	case OPTIONS_CHECK_EXPORT:
+		return agent_check_export();
 	default:
 		return print_for(&all);
 	}

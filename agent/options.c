@@ -123,6 +123,23 @@ static int set_linger(struct options *o, const char *value, char *reason)
 	return number(value, 0, OPTIONS_LINGER_MAX_S, &o->linger_s, reason);
 }
 
+static int set_no_bpf(struct options *o, const char *value, char *reason)
+{
+	(void)reason;
+	o->no_bpf = strcmp(value, "false") != 0;
+	return 0;
+}
+
+static int set_slow_io(struct options *o, const char *value, char *reason)
+{
+	int err = number(value, 0, OPTIONS_SLOW_IO_MAX_MS, &o->slow_io_ms, reason);
+
+	if (err)
+		refuse(reason, "is not a whole number of milliseconds from 0 to %d",
+		       OPTIONS_SLOW_IO_MAX_MS);
+	return err;
+}
+
 /* Index of `value` in words; -EINVAL and the list of them. */
 static int word(const char *value, const char *const *words, int n, char *reason)
 {
@@ -210,6 +227,15 @@ static int set_owner(struct options *o, const char *value, char *reason)
 	return 0;
 }
 
+static int set_spool(struct options *o, const char *value, char *reason)
+{
+	if (!value[0] || strlen(value) >= OPTIONS_PATH_MAX)
+		return refuse(reason, "is no path: write that of a directory, at most %d bytes",
+			      OPTIONS_PATH_MAX - 1);
+	memcpy(o->spool, value, strlen(value) + 1);
+	return 0;
+}
+
 static int set_config(struct options *o, const char *value, char *reason)
 {
 	if (!value[0] || strlen(value) >= OPTIONS_PATH_MAX)
@@ -233,10 +259,24 @@ static int set_created(struct options *o, const char *value, char *reason)
 	return 0;
 }
 
+static int set_journal(struct options *o, const char *value, char *reason)
+{
+	(void)reason;
+	o->journal = strcmp(value, "false") != 0;
+	return 0;
+}
+
 static int set_check(struct options *o, const char *value, char *reason)
 {
 	(void)value, (void)reason;
 	o->action = OPTIONS_CHECK;
+	return 0;
+}
+
+static int set_check_export(struct options *o, const char *value, char *reason)
+{
+	(void)value, (void)reason;
+	o->action = OPTIONS_CHECK_EXPORT;
 	return 0;
 }
 
@@ -268,6 +308,11 @@ static bool differs_targets(const struct options *a, const struct options *b)
 	return false;
 }
 
+static bool differs_spool(const struct options *a, const struct options *b)
+{
+	return strcmp(a->spool, b->spool) != 0;
+}
+
 #define DIFFERS(member)                                                                            \
 	static bool differs_##member(const struct options *a, const struct options *b)             \
 	{                                                                                          \
@@ -278,7 +323,10 @@ DIFFERS(native_histograms)
 DIFFERS(created_lines)
 DIFFERS(stale_after_s)
 DIFFERS(linger_s)
+DIFFERS(no_bpf)
+DIFFERS(slow_io_ms)
 DIFFERS(owner)
+DIFFERS(journal)
 DIFFERS(log_format)
 DIFFERS(log_level)
 DIFFERS(node_log_min)
@@ -306,6 +354,12 @@ static const struct row rows[] = {
 	  "the node records them. Prometheus 2.x then stores no classic ones" },
 	{ "created-lines", NULL, TAKES_NOTHING, LIVE, set_created, differs_created_lines,
 	  "_created samples in OpenMetrics: one more series for each counter" },
+	{ .help = "What to send on (where to: see Environment, below)" },
+	{ "spool", "DIR", TAKES_TEXT, CONFIGURABLE, set_spool, differs_spool,
+	  "directory in which batches wait for a destination that does not take them.\n"
+	  "Default: the state directory" },
+	{ "journal", NULL, TAKES_NOTHING, CONFIGURABLE, set_journal, differs_journal,
+	  "send the logs of the nodes to the systemd journal of this host" },
 	{ .help = "How long to wait" },
 	{ "stale-after", "SECONDS", TAKES_NUMBER, CONFIGURABLE, set_stale_after,
 	  differs_stale_after_s,
@@ -313,6 +367,13 @@ static const struct row rows[] = {
 	{ "linger", "SECONDS", TAKES_NUMBER, CONFIGURABLE, set_linger, differs_linger_s,
 	  "serve the final counters of a dead node for this long, or until its\n"
 	  "next start. Default: 300" },
+	{ .help = "Storage probes in the kernel (eBPF)" },
+	{ "no-bpf", NULL, TAKES_NOTHING, CONFIGURABLE, set_no_bpf, differs_no_bpf,
+	  "load none. They need CAP_BPF and CAP_PERFMON, which the agent gives up\n"
+	  "once they are attached; without them it serves everything else" },
+	{ "slow-io-ms", "MILLISECONDS", TAKES_NUMBER, CONFIGURABLE, set_slow_io, differs_slow_io_ms,
+	  "a wait for storage at least this long is told one by one, with its trace;\n"
+	  "0: none is. Default: 10" },
 	{ .help = "Configuration and log" },
 	{ "config", "FILE", TAKES_TEXT, 0, set_config, NULL,
 	  "JSON object whose keys are these flags without dashes in front; a flag\n"
@@ -330,7 +391,10 @@ static const struct row rows[] = {
 	{ .help = "Instead of serving" },
 	{ "check", NULL, TAKES_NOTHING, 0, set_check, NULL,
 	  "validate flags, configuration, files and addresses, say what was found,\n"
-	  "and exit: 0 if the agent would work, 1 if not" },
+	  "and exit: 0 if the agent would work, 1 if not. It sends nothing" },
+	{ "check-export", NULL, TAKES_NOTHING, 0, set_check_export, NULL,
+	  "send an empty request to every destination, say what each answered, and\n"
+	  "exit: 0 if all took it, 1 if not. Needs no --shm" },
 	{ "dump-metrics", "json|markdown", TAKES_TEXT, 0, set_dump, NULL,
 	  "print the catalogue of metrics" },
 	{ "version", NULL, TAKES_NOTHING, 0, set_version, NULL, "print the version" },
@@ -344,6 +408,7 @@ void options_init(struct options *o)
 	memset(o, 0, sizeof(*o));
 	o->stale_after_s = 10;
 	o->linger_s = 300;
+	o->slow_io_ms = 10;
 	o->owner = geteuid();
 	o->log_level = LOG_LEVEL_INFO;
 }
@@ -791,6 +856,29 @@ static void help_row(struct buf *text, const struct row *row)
 	}
 }
 
+/* The variables of otlp_config.c, as somebody needs them who sets up an export. */
+static const char help_environment[] =
+	"\nEnvironment (read at the start; --check says what it comes to):\n"
+	"  OTEL_EXPORTER_OTLP_ENDPOINT       where traces, metrics and logs go, e.g.\n"
+	"                            http://localhost:4317. Without an endpoint nothing is sent\n"
+	"  OTEL_EXPORTER_OTLP_PROTOCOL       grpc, http/protobuf or http/json. Default: grpc, on\n"
+	"                            port 4318 http/protobuf\n"
+	"  OTEL_EXPORTER_OTLP_HEADERS        key=value,key2=value2, e.g. "
+	"Authorization=Bearer%20...\n"
+	"  OTEL_EXPORTER_OTLP_{TIMEOUT,COMPRESSION,INSECURE}\n"
+	"                            milliseconds of an attempt (10000); none or gzip; true: "
+	"plain\n"
+	"                            text for an endpoint that names no scheme\n"
+	"  OTEL_EXPORTER_OTLP_{CERTIFICATE,CLIENT_CERTIFICATE,CLIENT_KEY}   PEM files\n"
+	"  OTEL_EXPORTER_OTLP_{TRACES,METRICS,LOGS}_...\n"
+	"                            any of these for one signal, whose ENDPOINT is the whole URL\n"
+	"  OTEL_{TRACES,METRICS,LOGS}_EXPORTER   none: do not send this signal\n"
+	"  OTEL_{BSP,BLRP}_{SCHEDULE_DELAY,MAX_QUEUE_SIZE,MAX_EXPORT_BATCH_SIZE,EXPORT_TIMEOUT}\n"
+	"  OTEL_METRIC_EXPORT_{INTERVAL,TIMEOUT}\n"
+	"  OTEL_EXPORTER_OTLP_METRICS_{TEMPORALITY_PREFERENCE,DEFAULT_HISTOGRAM_AGGREGATION}\n"
+	"  OTEL_SDK_DISABLED         true: send nothing\n"
+	"Samplers, limits, propagators and the resource are set in the environment of the node.\n";
+
 void options_help(struct buf *text)
 {
 	buf_adds(text, "Usage: blixard-agent --shm PATH [--listen ADDR:PORT] [--shm PATH ...] "
@@ -800,6 +888,7 @@ void options_help(struct buf *text)
 		       "and a page for people.\n");
 	for (uint32_t i = 0; i < ROWS; i++)
 		help_row(text, &rows[i]);
+	buf_adds(text, help_environment);
 	buf_adds(text,
 		 "\nExample:\n"
 		 "  blixard-agent --shm /dev/shm/blix1 --listen 127.0.0.1:8001\n"

@@ -28,6 +28,7 @@ enum {
 	OPTIONS_RULES_MAX = 16, /* of "sampling" */
 	OPTIONS_RULE_NAME_MAX = 48,
 	OPTIONS_SAMPLING_REASON_MAX = 192,
+	OPTIONS_SLOW_IO_MAX_MS = 60000,
 
 	LOG_BUFFER_BYTES = 64 << 10,
 	LOG_LINE_BYTES = 2048, /* of one message; longer ones are cut */
@@ -50,11 +51,13 @@ enum {
 	LISTEN_RETRY_MAX_S = 30,
 
 	AGENT_DISK_JOBS_MAX = 256,
-	AGENT_DISK_WAIT_MS = 1000, /* for a running job, at the end */
-	AGENT_TURN_S = 4,	   /* the loop notes that it turns */
-	AGENT_STUCK_S = 10,	   /* /live says so when it has not for this long */
-	AGENT_DRAIN_MS = 1000,	   /* for responses under way, at the end */
-	AGENT_CHECK_S = 2,	   /* --check waits this long for what it checks */
+	AGENT_DISK_WAIT_MS = 1000,     /* for a running job, at the end */
+	AGENT_TURN_S = 4,	       /* the loop notes that it turns */
+	AGENT_STUCK_S = 10,	       /* /live says so when it has not for this long */
+	AGENT_DRAIN_MS = 1000,	       /* for responses under way, at the end */
+	AGENT_FLUSH_MS = 6000,	       /* for destinations and the spool, at the end */
+	AGENT_CHECK_EXPORT_MS = 30000, /* --check-export waits no longer for an answer */
+	AGENT_CHECK_S = 2,	       /* --check waits this long for what it checks */
 	AGENT_LOG_WAIT_MS = 500,
 };
 #define LOG_REPEAT_NS (UINT64_C(300) * 1000000000u)
@@ -64,6 +67,7 @@ enum {
 enum options_action {
 	OPTIONS_RUN,
 	OPTIONS_CHECK,
+	OPTIONS_CHECK_EXPORT,
 	OPTIONS_DUMP_JSON,
 	OPTIONS_DUMP_MARKDOWN,
 	OPTIONS_VERSION,
@@ -98,7 +102,11 @@ struct options {
 	bool created_lines;
 	uint32_t stale_after_s;
 	uint32_t linger_s;
+	bool no_bpf;
+	uint32_t slow_io_ms; /* 0 = slow waits are not reported one by one */
 	uid_t owner;
+	char spool[OPTIONS_PATH_MAX]; /* "" = the state directory */
+	bool journal;
 	char config[OPTIONS_PATH_MAX]; /* "" = none */
 	enum log_format log_format;
 	enum log_level log_level;

@@ -154,6 +154,13 @@ int state_redaction_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYT
 	return err == -ENOENT ? make_key(state, ret_key) : err;
 }
 
+const char *state_spool(const struct state *state, const struct options *o)
+{
+	if (o->spool[0])
+		return o->spool;
+	return state->lock >= 0 ? state->path : NULL;
+}
+
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 bool state_listen_line(const char *line, const char *shm, struct address *ret_address)

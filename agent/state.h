@@ -34,6 +34,10 @@ void state_close(struct state *state);
 enum { STATE_KEY_BYTES = 32 };
 int state_redaction_key(const struct state *state, uint8_t ret_key[STATE_KEY_BYTES]);
 
+/* Where batches wait on disk: --spool, else the state directory. NULL: none, because the state
+ * directory cannot be used or is another agent's (`problem` says why). Borrowed from the two. */
+const char *state_spool(const struct state *state, const struct options *o);
+
 /* The address kept for a target. 0; -ENOENT. */
 int state_listen_read(const struct state *state, const char *shm, struct address *ret_address);
 

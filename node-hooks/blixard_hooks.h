@@ -470,7 +470,8 @@ struct blix_context {
  * is misuse. A span that is never ended holds its slot, and shows as open.
  *
  * A span that is not sampled, or begun while no file is open, or for which no slot was free, is not
- * recorded: calls on it do nothing, but its ids are valid and travel. Calls on a span that has
+ * recorded: calls on it do nothing, but its ids are valid and travel. Tracestate and baggage of up to
+ * 1024 spans at a time travel with them; those of further ones are lost, counted. Calls on a span that has
  * ended, or that an earlier blix_open() recorded, do nothing and are counted. */
 typedef struct {
 	uint8_t trace_id[16];

@@ -25,16 +25,6 @@ struct entry {
 /* Never touched, never resident. */
 static struct entry entries[ENTRIES];
 
-uint64_t blix_carried_full_;
-
-static uint64_t word_of(const uint8_t span_id[8])
-{
-	uint64_t id;
-
-	memcpy(&id, span_id, sizeof(id));
-	return id;
-}
-
 /* Words, because a reader may be looking at the same time; it then throws its copy away. */
 static void copy_in(uint64_t *to, const char *from, uint32_t len)
 {
@@ -63,9 +53,9 @@ static bool take(struct entry *entry)
 	       blix_cas_acq_rel(&entry->owner, &nobody, BEING_FILLED);
 }
 
-uint16_t blix_carried_new(const uint8_t span_id[8], const struct blix_carried_text *text)
+uint16_t blix_carried_new(uint64_t id, const struct blix_carried_text *text)
 {
-	uint64_t id = word_of(span_id);
+	const struct blix_session *session;
 
 	if (text->tracestate_len == 0 && text->baggage_len == 0)
 		return 0;
@@ -84,14 +74,15 @@ uint16_t blix_carried_new(const uint8_t span_id[8], const struct blix_carried_te
 		blix_store_release(&entry->owner, id); /* the data before the id */
 		return (uint16_t)(index + 1);
 	}
-	blix_add_shared(&blix_carried_full_, 1);
+	session = blix_load_acquire(&blix_session_);
+	if (session)
+		blix_count_stat(session, BLIX_STAT_CARRIED_FULL);
 	return 0;
 }
 
-bool blix_carried_get(uint16_t carried, const uint8_t span_id[8], struct blix_context *context)
+bool blix_carried_get(uint16_t carried, uint64_t id, struct blix_context *context)
 {
 	const struct entry *entry;
-	uint64_t id = word_of(span_id);
 	uint32_t tracestate_len;
 	uint32_t baggage_len;
 
@@ -116,10 +107,8 @@ bool blix_carried_get(uint16_t carried, const uint8_t span_id[8], struct blix_co
 	return true;
 }
 
-void blix_carried_end(uint16_t carried, const uint8_t span_id[8])
+void blix_carried_end(uint16_t carried, uint64_t id)
 {
-	uint64_t id = word_of(span_id);
-
 	if (carried != 0 && carried <= ENTRIES)
 		(void)blix_cas_acq_rel(&entries[carried - 1].owner, &id, 0);
 }

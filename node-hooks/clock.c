@@ -6,7 +6,8 @@
  * the newest line. Each line begins in the future of its drawing, exactly where the one before it
  * is by then, and carries that one's slope for counter values before: all readers, of whichever
  * line, read points of one continuous rising function, so no thread sees time step back, alone or
- * after another thread. A reader whose line is too old asks the kernel. Only there, after
+ * after another thread. While the kernel's clock is being slewed the lines are behind it by what it
+ * was bent in one tick; else they are within about a microsecond. A reader whose line is too old asks the kernel. Only there, after
  * housekeeping did not run for seconds or the counter turned out to be unsound, may time step, by
  * as much as the line was off.
  *

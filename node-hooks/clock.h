@@ -11,7 +11,9 @@ enum {
 	BLIX_CLOCK_LINES = 16,		  /* a power of two */
 	BLIX_CLOCK_LEAD_NS = 20000000,	  /* a line holds from this long after it is drawn */
 	BLIX_CLOCK_VALID_NS = 2000000000, /* without a tick for twice this, the line is left */
-	BLIX_CLOCK_ERROR_NS = 50000,	  /* off by more: the counter is given up */
+	/* Off by more: the counter is given up. A clock that is slewed at 500 ppm gets a quarter of
+	 * that off before a tick notices, and is met again a second later. */
+	BLIX_CLOCK_ERROR_NS = 2000000,
 };
 
 /* Two readings of one moment. */

@@ -83,13 +83,15 @@ blix_span blix_current_span(void)
 struct blix_context blix_context_of(blix_span span)
 {
 	struct blix_context context;
+	uint64_t id;
 
 	memcpy(context.trace_id, span.trace_id, sizeof(context.trace_id));
 	memcpy(context.span_id, span.span_id, sizeof(context.span_id));
 	context.trace_flags = span.trace_flags;
 	context.remote = 0;
 	context.reserved = 0;
-	(void)blix_carried_get(span.carried, span.span_id, &context);
+	memcpy(&id, span.span_id, sizeof(id));
+	(void)blix_carried_get(span.carried, id, &context);
 	return context;
 }
 

@@ -64,7 +64,7 @@ static inline uint64_t next(struct blix_thread *thread)
 	return result;
 }
 
-void blix_id_span(struct blix_thread *thread, uint8_t ret_id[8])
+uint64_t blix_id_span(struct blix_thread *thread)
 {
 	uint64_t id;
 
@@ -73,20 +73,15 @@ void blix_id_span(struct blix_thread *thread, uint8_t ret_id[8])
 	do
 		id = next(thread);
 	while (__builtin_expect(id == 0 || id == UINT64_MAX, 0)); /* both mean something */
-	memcpy(ret_id, &id, sizeof(id));
+	return id;
 }
 
-void blix_id_trace(struct blix_thread *thread, uint8_t ret_id[16])
+void blix_id_trace(struct blix_thread *thread, uint64_t ret_id[2])
 {
-	uint64_t high;
-	uint64_t low;
-
 	if (__builtin_expect(!thread->seeded, 0))
 		seed(thread);
-	high = next(thread) << 32 | __builtin_bswap32(blix_load_relaxed(&blix_epoch_seconds_));
+	ret_id[0] = next(thread) << 32 | __builtin_bswap32(blix_load_relaxed(&blix_epoch_seconds_));
 	do
-		low = next(thread);
-	while (__builtin_expect(low == 0, 0));
-	memcpy(ret_id, &high, sizeof(high));
-	memcpy(ret_id + 8, &low, sizeof(low));
+		ret_id[1] = next(thread);
+	while (__builtin_expect(ret_id[1] == 0, 0));
 }

@@ -12,43 +12,12 @@ static uint32_t padded(uint32_t len)
 	return (len + 7) & ~7u;
 }
 
-blix_run_word *blix_run_head(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,
-			     uint32_t len)
-{
-	blix_run_word *at = run->words + run->used / 8;
-	/* A struct blix_item as it lies in memory; the handle 0 is BLIX_NO_ID. */
-	uint64_t head = (uint64_t)(key.id - 1) | (uint64_t)type << 32 | (uint64_t)flags << 40 |
-			(uint64_t)len << 48;
-
-	blix_store_data(at, head);
-	run->used += HEAD + padded(len);
-	return at + 1;
-}
-
-static void put_bytes(blix_run_word *to, const void *from, uint32_t len)
-{
-	const uint8_t *bytes = from;
-
-	for (; len >= 8; len -= 8, bytes += 8) {
-		uint64_t word;
-
-		memcpy(&word, bytes, 8);
-		blix_store_data(to++, word);
-	}
-	if (len > 0) {
-		uint64_t word = 0;
-
-		memcpy(&word, bytes, len);
-		blix_store_data(to, word);
-	}
-}
-
 bool blix_run_put(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,
 		  const void *value, uint32_t len)
 {
 	if (len > TEXT_MAX || HEAD + padded(len) > blix_run_left(run))
 		return false;
-	put_bytes(blix_run_head(run, key, type, flags, len), value, len);
+	blix_run_bytes(blix_run_head(run, key, type, flags, len), value, len);
 	return true;
 }
 

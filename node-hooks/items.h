@@ -24,8 +24,35 @@ static inline uint32_t blix_run_left(const struct blix_run *run)
 }
 
 /* Store the head of an item of `len` bytes and return where its value goes. There must be room. */
-blix_run_word *blix_run_head(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,
-			     uint32_t len);
+static inline blix_run_word *blix_run_head(struct blix_run *run, blix_key key, uint8_t type,
+					   uint8_t flags, uint32_t len)
+{
+	blix_run_word *at = run->words + run->used / 8;
+	/* A struct blix_item as it lies in memory; the handle 0 is BLIX_NO_ID. */
+	uint64_t head = (uint64_t)(key.id - 1) | (uint64_t)type << 32 | (uint64_t)flags << 40 |
+			(uint64_t)len << 48;
+
+	blix_store_data(at, head);
+	run->used += (uint32_t)sizeof(struct blix_item) + ((len + 7) & ~7u);
+	return at + 1;
+}
+
+/* The value of an item whose head is stored, with zeros up to a whole word. */
+static inline void blix_run_bytes(blix_run_word *to, const void *from, uint32_t len)
+{
+	const uint8_t *bytes = from;
+	uint64_t word;
+
+	for (; len >= 8; len -= 8, bytes += 8) {
+		memcpy(&word, bytes, 8);
+		blix_store_data(to++, word);
+	}
+	if (len > 0) {
+		word = 0;
+		memcpy(&word, bytes, len);
+		blix_store_data(to, word);
+	}
+}
 
 /* Append a whole item, or nothing. */
 bool blix_run_put(struct blix_run *run, blix_key key, uint8_t type, uint8_t flags,

@@ -79,6 +79,8 @@ void blix_names_set_thresholds(blix_word_of decide)
 
 void blix_own_keys_resolve(void)
 {
+	if (blix_own_keys_.overflow.id != 0)
+		return; /* handles are for good */
 	blix_own_keys_ = (struct blix_own_keys){
 		.error_type = blix_key_of("error.type"),
 		.exception = blix_key_of("exception"),

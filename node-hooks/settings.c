@@ -185,20 +185,28 @@ static void read_propagators(struct blix_settings *s, char *warning)
 		s->propagators = none ? 0 : bits;
 }
 
+/* Threads may be using the keys in force, so others get memory of their own, which is never freed:
+ * one piece for each change of the variable between two openings. */
 static void read_baggage_keys(void)
 {
-	static struct blix_baggage_keys spare[2]; /* a reader may still hold the other one */
-	static unsigned int turn;
+	const struct blix_baggage_keys *old = blix_load_relaxed(&blix_baggage_keys_);
 	const char *list = variable("BLIXARD_BAGGAGE_ATTRIBUTES");
-	struct blix_baggage_keys *keys = &spare[turn++ % 2];
+	struct blix_baggage_keys keys = {.before = old};
+	struct blix_baggage_keys *kept;
 
-	memset(keys, 0, sizeof(*keys));
-	while (list && keys->n < BLIX_BAGGAGE_KEYS_MAX &&
-	       next_word(&list, keys->text[keys->n], sizeof(keys->text[0]))) {
-		keys->key[keys->n] = blix_key_of(keys->text[keys->n]);
-		keys->n++;
+	while (list && keys.n < BLIX_BAGGAGE_KEYS_MAX &&
+	       next_word(&list, keys.text[keys.n], sizeof(keys.text[0]))) {
+		keys.key[keys.n] = blix_key_of(keys.text[keys.n]);
+		keys.n++;
 	}
-	blix_store_release(&blix_baggage_keys_, keys->n > 0 ? keys : NULL);
+	if (old ? old->n == keys.n && memcmp(old->text, keys.text, sizeof(keys.text)) == 0
+		: keys.n == 0)
+		return;
+	kept = malloc(sizeof(*kept));
+	if (!kept)
+		return; /* the old ones stay */
+	*kept = keys;
+	blix_store_release(&blix_baggage_keys_, kept);
 }
 
 /* ---- logs, exemplars ------------------------------------------------------------------------ */

@@ -18,27 +18,37 @@ enum {
 _Static_assert(2 * BLIX_CAP_SLOTS <= 1 << PLACE_SLOT_BITS, "lane 0 has twice as many slots");
 _Static_assert(sizeof(blix_span) == 32, "ABI");
 
+/* The paths of every span are one piece each: calls between them cost as much as their work. */
+#define INLINE inline __attribute__((always_inline))
+
 /* ---- begin ---------------------------------------------------------------------------------- */
 
-/* What a new span inherits. */
+/* What a new span inherits; ids as the words they are in memory. */
 struct origin {
-	const uint8_t *trace_id;
-	const uint8_t *span_id;
+	uint64_t trace[2];
+	uint64_t span;
 	uint8_t trace_flags;
 	bool remote;
 	struct blix_carried_text text;
 };
 
-static bool is_zero(const uint8_t *id, size_t len)
+struct ids {
+	uint64_t trace[2];
+	uint64_t span;
+};
+
+static uint64_t id_word(const uint8_t *id)
 {
 	uint64_t word;
-	uint64_t any = 0;
 
-	for (size_t i = 0; i < len; i += 8) {
-		memcpy(&word, id + i, 8);
-		any |= word;
-	}
-	return any == 0;
+	memcpy(&word, id, sizeof(word));
+	return word;
+}
+
+static bool has_ids(const struct blix_context *context)
+{
+	return (id_word(context->trace_id) | id_word(context->trace_id + 8)) != 0 &&
+	       id_word(context->span_id) != 0;
 }
 
 /* Copies of chosen baggage members. */
@@ -73,98 +83,127 @@ static void add_carried(struct blix_span_slot *slot, const struct blix_carried_t
 	blix_store_release(&slot->used_bytes, run.used); /* the bytes before it */
 }
 
-/* Give the span a slot, if there is a file and a free one. */
-static void record(struct blix_thread *thread, blix_span *span, blix_name name,
-		   enum blix_span_kind kind, const struct origin *origin)
+/* Give the span a slot. False: there is no file, or no free one. */
+static bool record(struct blix_thread *thread, const struct ids *ids, uint8_t flags, blix_name name,
+		   enum blix_span_kind kind, const struct origin *origin,
+		   struct blix_slot_ref *ret_ref)
 {
 	struct blix_session *session = blix_thread_session(thread);
 	struct blix_slot_head head;
-	struct blix_slot_ref ref;
+	bool done;
 
 	if (!session)
-		return;
+		return false;
 	if (!blix_thread_enter(thread)) {
 		blix_count_drop_anywhere(session, BLIX_DROP_SPAN, BLIX_DROP_REENTRANT);
-		return;
+		return false;
 	}
-	memcpy(head.trace_id, span->trace_id, sizeof(head.trace_id));
-	memcpy(head.span_id, span->span_id, sizeof(head.span_id));
-	memcpy(head.parent_id, origin->span_id, sizeof(head.parent_id));
+	memcpy(head.trace_id, ids->trace, sizeof(head.trace_id));
+	memcpy(head.span_id, &ids->span, sizeof(head.span_id));
+	memcpy(head.parent_id, &origin->span, sizeof(head.parent_id));
 	head.name_id = (name.id ? name.id : blix_own_keys_.overflow.id) - 1;
 	head.scope_id = 0;
 	head.kind = (uint8_t)kind;
-	head.trace_flags = span->trace_flags;
+	head.trace_flags = flags;
 	head.span_flags = origin->remote ? BLIX_SPAN_PARENT_REMOTE : 0;
 	head.tid = thread->tid;
 	head.start_ns = blix_clock_now();
-	if (blix_slot_begin(&session->view,
-			    blix_thread_owns_lane(thread, session) ? thread->lane : 0,
-			    &thread->slot_hint, &head, &ref) == 0) {
-		span->place = 1 + (ref.lane << PLACE_SLOT_BITS | ref.slot);
-		span->generation = (uint8_t)ref.gen;
-		if (origin->text.tracestate_len | origin->text.baggage_len)
-			add_carried(blix_view_slot(&session->view, ref.lane, ref.slot),
-				    &origin->text);
-	}
+	done = blix_slot_begin(&session->view,
+			       blix_thread_owns_lane(thread, session) ? thread->lane : 0,
+			       &thread->slot_hint, &head, ret_ref) == 0;
+	if (done && (origin->text.tracestate_len | origin->text.baggage_len))
+		add_carried(blix_view_slot(&session->view, ret_ref->lane, ret_ref->slot),
+			    &origin->text);
 	blix_thread_leave(thread);
+	return done;
 }
 
-/* A span that decided by a threshold says so in its tracestate, for those who count spans. */
-static __attribute__((noinline)) void tell_threshold(struct blix_thread *thread, blix_span *span,
-						     blix_name name, enum blix_span_kind kind,
-						     const struct origin *origin,
-						     uint64_t threshold56)
+/* The same for what most spans do not have: a tracestate or baggage of its parent, and a threshold
+ * by which it decided, which it says in its tracestate for those who count spans. */
+static __attribute__((noinline)) uint16_t carry(const struct ids *ids, struct origin *origin,
+						uint64_t word, bool sampled,
+						char tracestate[BLIX_TRACESTATE_BYTES])
 {
-	char tracestate[BLIX_TRACESTATE_BYTES];
-	struct origin told = *origin;
-
-	told.text.tracestate = tracestate;
-	told.text.tracestate_len = blix_w3c_set_threshold(
-		origin->text.tracestate, origin->text.tracestate_len, threshold56, tracestate);
-	span->carried = blix_carried_new(span->span_id, &told.text);
-	record(thread, span, name, kind, &told);
+	if (word & BLIX_THRESHOLD_TOLD) {
+		origin->text.tracestate_len = blix_w3c_set_threshold(
+			origin->text.tracestate, origin->text.tracestate_len,
+			sampled ? word & ~BLIX_THRESHOLD_TOLD : BLIX_W3C_NO_THRESHOLD, tracestate);
+		origin->text.tracestate = tracestate;
+	}
+	return blix_carried_new(ids->span, &origin->text);
 }
 
-static inline __attribute__((always_inline)) blix_span begin(struct blix_thread *thread,
-							     blix_name name,
-							     enum blix_span_kind kind,
-							     const struct origin *origin)
+/* The handle is put together in registers and stored in two pieces, the size in which it is copied
+ * ever after. */
+typedef uint64_t pair __attribute__((vector_size(16), aligned(4), may_alias));
+
+static INLINE blix_span make_handle(struct ids ids, uint32_t place, uint16_t carried,
+				    uint8_t trace_flags, uint8_t generation)
 {
-	static const uint8_t nobody[8];
-	blix_span span = {.place = 0};
-	struct origin root;
-	bool is_root = is_zero(origin->trace_id, 16) || is_zero(origin->span_id, 8);
+	blix_span span;
+	uint64_t rest = (uint64_t)place | (uint64_t)carried << 32 | (uint64_t)trace_flags << 48 |
+			(uint64_t)generation << 56;
+
+	((pair *)(void *)&span)[0] = (pair){ids.trace[0], ids.trace[1]};
+	((pair *)(void *)&span)[1] = (pair){ids.span, rest};
+	return span;
+}
+_Static_assert(offsetof(blix_span, place) == 24 && offsetof(blix_span, carried) == 28 &&
+		       offsetof(blix_span, trace_flags) == 30 &&
+		       offsetof(blix_span, generation) == 31,
+	       "put together as words");
+
+static __attribute__((noinline)) blix_span begin_fully(struct blix_thread *thread, blix_name name,
+						       enum blix_span_kind kind,
+						       const struct origin *from)
+{
+	struct origin origin = *from;
+	struct ids ids = {.trace = {from->trace[0], from->trace[1]}};
+	uint8_t flags = from->trace_flags & BLIX_TRACE_RANDOM;
+	uint16_t carried = 0;
+	struct blix_slot_ref ref;
+	bool sampled = from->trace_flags & BLIX_TRACE_SAMPLED;
+	bool is_root = (ids.trace[0] | ids.trace[1]) == 0 || from->span == 0;
 	uint64_t word = 0;
-	bool sampled;
+	bool recorded = false;
+	char tracestate[BLIX_TRACESTATE_BYTES]; /* touched only by who has one */
 
 	if (is_root) {
-		root = (struct origin){.span_id = nobody, .text = origin->text};
-		root.text.tracestate_len = 0; /* it belongs to another trace */
-		blix_id_trace(thread, span.trace_id);
-		span.trace_flags = BLIX_TRACE_RANDOM;
-		origin = &root;
-	} else {
-		memcpy(span.trace_id, origin->trace_id, sizeof(span.trace_id));
-		span.trace_flags = origin->trace_flags & BLIX_TRACE_RANDOM;
+		origin.span = 0;
+		origin.remote = false;
+		origin.text.tracestate_len = 0; /* it belongs to another trace */
+		blix_id_trace(thread, ids.trace);
+		flags = BLIX_TRACE_RANDOM;
 	}
-	blix_id_span(thread, span.span_id);
+	ids.span = blix_id_span(thread);
 	if (is_root || !blix_setting(parent_based)) {
 		word = blix_load_relaxed(
 			&blix_thresholds_[name.index < BLIX_NAMES_MAX ? name.index : 0]);
-		sampled = blix_is_sampled(word, span.trace_id);
-	} else {
-		sampled = origin->trace_flags & BLIX_TRACE_SAMPLED;
+		sampled = blix_is_sampled(word, ids.trace[1]);
 	}
-	span.trace_flags |= sampled ? BLIX_TRACE_SAMPLED : 0;
-	if (sampled && (word & BLIX_THRESHOLD_TOLD)) {
-		tell_threshold(thread, &span, name, kind, origin, word & ~BLIX_THRESHOLD_TOLD);
-		return span;
-	}
-	if (origin->text.tracestate_len | origin->text.baggage_len)
-		span.carried = blix_carried_new(span.span_id, &origin->text);
+	flags |= sampled ? BLIX_TRACE_SAMPLED : 0;
+	if (__builtin_expect((word & BLIX_THRESHOLD_TOLD) != 0 || origin.text.tracestate_len != 0 ||
+				     origin.text.baggage_len != 0,
+			     0))
+		carried = carry(&ids, &origin, word, sampled, tracestate);
 	if (sampled)
-		record(thread, &span, name, kind, origin);
-	return span;
+		recorded = record(thread, &ids, flags, name, kind, &origin, &ref);
+	return make_handle(ids, recorded ? 1 + (ref.lane << PLACE_SLOT_BITS | ref.slot) : 0,
+			   carried, flags, recorded ? (uint8_t)ref.gen : 0);
+}
+
+/* What follows an unsampled parent and carries nothing is but an id. */
+static INLINE blix_span begin(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
+			      const struct origin *from)
+{
+	struct ids ids = {.trace = {from->trace[0], from->trace[1]}};
+
+	if ((from->trace_flags & BLIX_TRACE_SAMPLED) != 0 || (ids.trace[0] | ids.trace[1]) == 0 ||
+	    from->span == 0 || from->text.tracestate_len != 0 || from->text.baggage_len != 0 ||
+	    !blix_setting(parent_based))
+		return begin_fully(thread, name, kind, from);
+	ids.span = blix_id_span(thread);
+	return make_handle(ids, 0, 0, from->trace_flags & BLIX_TRACE_RANDOM, 0);
 }
 
 static uint32_t at_most(uint32_t value, uint32_t max)
@@ -172,12 +211,12 @@ static uint32_t at_most(uint32_t value, uint32_t max)
 	return value < max ? value : max;
 }
 
-static blix_span begin_below(struct blix_thread *thread, blix_name name, enum blix_span_kind kind,
-			     const struct blix_context *context)
+static INLINE blix_span begin_below(struct blix_thread *thread, blix_name name,
+				    enum blix_span_kind kind, const struct blix_context *context)
 {
 	struct origin origin = {
-		.trace_id = context->trace_id,
-		.span_id = context->span_id,
+		.trace = {id_word(context->trace_id), id_word(context->trace_id + 8)},
+		.span = id_word(context->span_id),
 		.trace_flags = context->trace_flags,
 		.remote = context->remote != 0,
 		.text = {.tracestate = context->tracestate,
@@ -205,8 +244,8 @@ static inline __attribute__((always_inline)) blix_span begin_under(struct blix_t
 								   const blix_span *parent)
 {
 	struct origin origin = {
-		.trace_id = parent->trace_id,
-		.span_id = parent->span_id,
+		.trace = {id_word(parent->trace_id), id_word(parent->trace_id + 8)},
+		.span = id_word(parent->span_id),
 		.trace_flags = parent->trace_flags,
 	};
 
@@ -243,29 +282,26 @@ struct change {
 
 /* The slot of an open span. Its random id proves that the slot is still its own, whichever session
  * the handle is of. */
-static struct blix_span_slot *find(const struct blix_view *view, const blix_span *span,
-				   struct blix_slot_ref *ret_ref)
+static INLINE struct blix_span_slot *find(const struct blix_view *view, const blix_span *span,
+					  struct blix_slot_ref *ret_ref)
 {
 	uint32_t lane = (span->place - 1) >> PLACE_SLOT_BITS;
 	uint32_t index = (span->place - 1) & PLACE_SLOT_MASK;
 	struct blix_span_slot *slot;
-	uint64_t ids[2];
 	uint64_t ctl;
 
 	if (lane >= view->n_lanes || index >= blix_view_slot_count(view, lane))
 		return NULL;
 	slot = blix_view_slot(view, lane, index);
 	ctl = blix_load_acquire(&slot->ctl);
-	ids[0] = blix_load_data((blix_run_word *)(void *)slot->span_id);
-	memcpy(&ids[1], span->span_id, sizeof(ids[1]));
 	if ((ctl & 0xff) != BLIX_SLOT_OPEN || (uint8_t)(ctl >> 8) != span->generation ||
-	    ids[0] != ids[1])
+	    blix_load_data((blix_run_word *)(void *)slot->span_id) != id_word(span->span_id))
 		return NULL;
 	*ret_ref = (struct blix_slot_ref){.lane = lane, .slot = index, .gen = ctl >> 8};
 	return slot;
 }
 
-static bool open_change(struct change *c, const blix_span *span)
+static INLINE bool open_change(struct change *c, const blix_span *span)
 {
 	uint32_t used;
 
@@ -293,7 +329,7 @@ static bool open_change(struct change *c, const blix_span *span)
 	return true;
 }
 
-static void close_change(struct change *c)
+static INLINE void close_change(struct change *c)
 {
 	/* Release: the items' bytes before it; pairs with the recovery's acquire of ctl. */
 	blix_store_release(&c->slot->used_bytes, c->run.used);
@@ -329,49 +365,99 @@ void blix_span_attrs(blix_span span, const struct blix_attr *attrs, size_t n)
 	close_change(&c);
 }
 
-static inline void add_one(const blix_span *span, struct blix_attr attr)
+static void add_one(const blix_span *span, struct blix_attr attr)
 {
 	struct change c;
 
-	if (span->place == 0 || !open_change(&c, span))
+	if (!open_change(&c, span))
 		return;
 	add_attrs(&c, &attr, 1);
 	close_change(&c);
 }
 
-void blix_span_str(blix_span span, blix_key key, const char *text)
+/* May one more attribute with an item of `len` bytes be added? It is counted either way. */
+static INLINE bool admit(struct change *c, blix_key key, uint32_t len)
 {
-	add_one(&span, blix_attr_str(key, text));
+	uint8_t have = blix_load_data(&c->slot->n_attrs);
+
+	if (__builtin_expect(key.id == 0 || have >= blix_setting(span_attrs_max) ||
+				     len > blix_run_left(&c->run),
+			     0)) {
+		count_dropped(&c->slot->dropped_attrs, 1);
+		return false;
+	}
+	blix_store_data(&c->slot->n_attrs, (uint8_t)(have + 1));
+	return true;
+}
+
+static INLINE void add_word(const blix_span *span, blix_key key, uint8_t type, uint64_t word)
+{
+	struct change c;
+
+	if (span->place == 0 || !open_change(&c, span))
+		return;
+	if (admit(&c, key, sizeof(struct blix_item) + 8))
+		blix_store_data(blix_run_head(&c.run, key, type, 0, 8), word);
+	close_change(&c);
 }
 
 void blix_span_text(blix_span span, blix_key key, const char *text, size_t len_bytes)
 {
-	add_one(&span, blix_attr_text(key, text, len_bytes));
+	struct change c;
+
+	if (span.place == 0)
+		return;
+	if (len_bytes > SLOT_BYTES || len_bytes > blix_setting(span_value_chars) || !text) {
+		add_one(&span, blix_attr_text(key, text, len_bytes));
+		return;
+	}
+	if (!open_change(&c, &span))
+		return;
+	if (__builtin_expect(blix_run_left(&c.run) < sizeof(struct blix_item) + len_bytes + 7, 0)) {
+		struct blix_attr attr = blix_attr_text(key, text, len_bytes);
+
+		add_attrs(&c, &attr, 1); /* cut */
+	} else if (admit(&c, key, 0)) {
+		blix_run_bytes(blix_run_head(&c.run, key, BLIX_ITEM_STRING, 0, (uint32_t)len_bytes),
+			       text, (uint32_t)len_bytes);
+	}
+	close_change(&c);
+}
+
+void blix_span_str(blix_span span, blix_key key, const char *text)
+{
+	if (span.place != 0)
+		blix_span_text(span, key, text ? text : "", text ? strlen(text) : 0);
 }
 
 void blix_span_i64(blix_span span, blix_key key, int64_t value)
 {
-	add_one(&span, blix_attr_i64(key, value));
+	add_word(&span, key, BLIX_ITEM_I64, (uint64_t)value);
 }
 
 void blix_span_f64(blix_span span, blix_key key, double value)
 {
-	add_one(&span, blix_attr_f64(key, value));
+	uint64_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	add_word(&span, key, BLIX_ITEM_F64, bits);
 }
 
 void blix_span_bool(blix_span span, blix_key key, int value)
 {
-	add_one(&span, blix_attr_bool(key, value));
+	add_word(&span, key, BLIX_ITEM_BOOL, value != 0);
 }
 
 void blix_span_bytes(blix_span span, blix_key key, const void *bytes, size_t len_bytes)
 {
-	add_one(&span, blix_attr_bytes(key, bytes, len_bytes));
+	if (span.place != 0)
+		add_one(&span, blix_attr_bytes(key, bytes, len_bytes));
 }
 
 void blix_span_str_array(blix_span span, blix_key key, const char *const *strings, size_t n)
 {
-	add_one(&span, blix_attr_str_array(key, strings, n));
+	if (span.place != 0)
+		add_one(&span, blix_attr_str_array(key, strings, n));
 }
 
 /* ---- events, links, status ------------------------------------------------------------------ */
@@ -457,8 +543,7 @@ void blix_span_link_add(blix_span span, const struct blix_context *to,
 {
 	struct change c;
 
-	if (span.place == 0 || !to || is_zero(to->trace_id, 16) || is_zero(to->span_id, 8) ||
-	    !open_change(&c, &span))
+	if (span.place == 0 || !to || !has_ids(to) || !open_change(&c, &span))
 		return;
 	if (!add_link(&c, to, attrs, n))
 		count_dropped(&c.slot->dropped_links, 1);
@@ -513,44 +598,68 @@ void blix_span_error(blix_span span, const char *text)
 
 /* ---- end ------------------------------------------------------------------------------------ */
 
+/* The record of a span as words: each is stored and then loaded at the same size, which the
+ * processor forwards from one to the other. */
 struct record {
-	struct blix_span_body body;
+	uint64_t body[BODY_WORDS];
 	uint64_t items[SLOT_BYTES / 8];
 };
 
-/* The record of a span: its head, then its items as they are. Returns its length in words. */
-static uint32_t compose(struct record *r, const struct change *c, uint64_t end_ns)
+#define BODY_WORD(field)	(offsetof(struct blix_span_body, field) / 8)
+#define BODY_SHIFT(field)	(offsetof(struct blix_span_body, field) % 8 * 8)
+#define BODY_PART(field, value) ((uint64_t)(value) << BODY_SHIFT(field))
+
+static void copy_words(uint64_t *to, const void *from, uint32_t n_words)
+{
+	const blix_run_word *words = from;
+
+	for (uint32_t i = 0; i < n_words; i++)
+		to[i] = blix_load_data(words + i);
+}
+
+/* Its head, then its items as they are. */
+static INLINE struct blix_ring_entry compose(struct record *r, const struct change *c,
+					     uint64_t end_ns)
 {
 	const struct blix_span_slot *slot = c->slot;
 	uint64_t start_ns = blix_load_data(&slot->start_ns);
+	uint64_t end = end_ns > start_ns ? end_ns : start_ns;
+	uint64_t dropped = blix_load_data(&slot->dropped_attrs);
+	uint64_t dropped_events = blix_load_data(&slot->dropped_events);
+	uint64_t dropped_links = blix_load_data(&slot->dropped_links);
+	uint8_t status = blix_load_data(&slot->status);
+	bool matters = status == BLIX_SPAN_ERROR || end - start_ns > blix_setting(slow_ns);
 
-	memcpy(r->body.trace_id, slot->trace_id, sizeof(r->body.trace_id));
-	memcpy(r->body.span_id, slot->span_id, sizeof(r->body.span_id));
-	memcpy(r->body.parent_id, slot->parent_id, sizeof(r->body.parent_id));
-	r->body.start_ns = start_ns;
-	r->body.end_ns = end_ns > start_ns ? end_ns : start_ns;
-	r->body.name_id = slot->name_id;
-	r->body.scope_id = slot->scope_id;
-	r->body.kind = slot->kind;
-	r->body.status = slot->status;
-	r->body.trace_flags = slot->trace_flags;
-	r->body.span_flags = (uint8_t)slot->span_flags;
-	r->body.dropped_attrs = slot->dropped_attrs;
-	r->body.dropped_events = slot->dropped_events;
-	r->body.dropped_links = slot->dropped_links;
-	for (uint32_t i = 0; i < c->run.used / 8; i++)
-		r->items[i] = blix_load_data(c->run.words + i);
-	return BODY_WORDS + c->run.used / 8;
+	/* The three ids lie in slot and body alike. */
+	copy_words(r->body, slot->trace_id, BODY_WORD(start_ns));
+	r->body[BODY_WORD(start_ns)] = start_ns;
+	r->body[BODY_WORD(end_ns)] = end;
+	r->body[BODY_WORD(name_id)] = BODY_PART(name_id, blix_load_data(&slot->name_id)) |
+				      BODY_PART(scope_id, blix_load_data(&slot->scope_id)) |
+				      BODY_PART(kind, blix_load_data(&slot->kind)) |
+				      BODY_PART(status, status);
+	r->body[BODY_WORD(trace_flags)] =
+		BODY_PART(trace_flags, blix_load_data(&slot->trace_flags)) |
+		BODY_PART(span_flags, (uint8_t)blix_load_data(&slot->span_flags)) |
+		BODY_PART(dropped_attrs, dropped) | BODY_PART(dropped_events, dropped_events) |
+		BODY_PART(dropped_links, dropped_links);
+	copy_words(r->items, c->run.words, c->run.used / 8);
+	return (struct blix_ring_entry){
+		.type = BLIX_REC_SPAN,
+		.flags = (uint16_t)((matters ? BLIX_REC_PRIORITY : 0) |
+				    (dropped | dropped_events | dropped_links ? BLIX_REC_TRUNCATED
+									      : 0)),
+		.n_words = BODY_WORDS + c->run.used / 8,
+		.t_ns = end,
+		.body = r->body,
+	};
 }
-
-static uint16_t flags_of(const struct blix_span_body *body)
-{
-	bool matters = body->status == BLIX_SPAN_ERROR ||
-		       body->end_ns - body->start_ns > blix_setting(slow_ns);
-	bool truncated = body->dropped_attrs | body->dropped_events | body->dropped_links;
-
-	return (uint16_t)((matters ? BLIX_REC_PRIORITY : 0) | (truncated ? BLIX_REC_TRUNCATED : 0));
-}
+_Static_assert(BODY_WORD(trace_flags) == BODY_WORDS - 1 &&
+		       BODY_WORD(dropped_links) == BODY_WORDS - 1 && BODY_WORD(start_ns) == 4 &&
+		       offsetof(struct blix_span_slot, start_ns) -
+				       offsetof(struct blix_span_slot, trace_id) ==
+			       32,
+	       "the words of the body");
 
 /* A signal handler ends a span in the middle of another change: it is dropped, and its slot free. */
 static void end_reentrant(const struct blix_session *session, const blix_span *span)
@@ -571,9 +680,10 @@ static void end_recorded(const blix_span *span)
 	uint64_t end_ns = blix_clock_now();
 	struct blix_thread *thread = &blix_thread_;
 	struct blix_session *session = blix_thread_session(thread);
-	bool listening;
 	struct record record;
 	struct change c;
+	struct blix_ring_entry entry;
+	bool listening;
 
 	if (session && thread->busy) {
 		end_reentrant(session, span);
@@ -581,13 +691,7 @@ static void end_recorded(const blix_span *span)
 	}
 	if (!open_change(&c, span))
 		return;
-	struct blix_ring_entry entry = {
-		.type = BLIX_REC_SPAN,
-		.n_words = compose(&record, &c, end_ns),
-		.t_ns = record.body.end_ns,
-		.flags = flags_of(&record.body),
-		.body = (const uint64_t *)(const void *)&record,
-	};
+	entry = compose(&record, &c, end_ns);
 	listening = blix_load_relaxed(&session->listening);
 	if (blix_thread_owns_lane(thread, session))
 		(void)blix_slot_end(&session->view, c.ref, blix_thread_writer(thread, session),
@@ -603,5 +707,5 @@ void blix_span_end(blix_span span)
 	if (span.place)
 		end_recorded(&span);
 	if (span.carried)
-		blix_carried_end(span.carried, span.span_id);
+		blix_carried_end(span.carried, id_word(span.span_id));
 }

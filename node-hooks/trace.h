@@ -122,6 +122,7 @@ extern struct blix_settings blix_settings_;
 
 /* Keys of baggage members that become attributes: resolved handles and their texts. */
 struct blix_baggage_keys {
+	const struct blix_baggage_keys *before; /* keeps what was in force reachable */
 	uint32_t n;
 	blix_key key[BLIX_BAGGAGE_KEYS_MAX];
 	char text[BLIX_BAGGAGE_KEYS_MAX][64];
@@ -167,17 +168,11 @@ void blix_names_in_child(void);
 
 extern uint64_t blix_thresholds_[BLIX_NAMES_MAX];
 
-static inline uint64_t blix_random56(const uint8_t trace_id[16])
+/* `low`: the second half of the trace id, as it lies in memory. */
+static inline bool blix_is_sampled(uint64_t word, uint64_t low)
 {
-	uint64_t low;
-
-	memcpy(&low, trace_id + 8, sizeof(low));
-	return __builtin_bswap64(low) & (BLIX_THRESHOLD_NEVER - 1);
-}
-
-static inline bool blix_is_sampled(uint64_t word, const uint8_t trace_id[16])
-{
-	return blix_random56(trace_id) >= (word & ~BLIX_THRESHOLD_TOLD);
+	return (__builtin_bswap64(low) & (BLIX_THRESHOLD_NEVER - 1)) >=
+	       (word & ~BLIX_THRESHOLD_TOLD);
 }
 
 /* A housekeeping tick: take up, count down and forget what run-time control says. */
@@ -192,8 +187,9 @@ void blix_sampler_reset(void);
 extern uint32_t blix_epoch_seconds_;
 void blix_ids_refresh(void);
 
-void blix_id_span(struct blix_thread *thread, uint8_t ret_id[8]);
-void blix_id_trace(struct blix_thread *thread, uint8_t ret_id[16]);
+/* New ids, as the words they are in memory. */
+uint64_t blix_id_span(struct blix_thread *thread);
+void blix_id_trace(struct blix_thread *thread, uint64_t ret_id[2]);
 
 /* ---- clock.c ---------------------------------------------------------------------------------- */
 
@@ -216,15 +212,12 @@ struct blix_carried_text {
 };
 
 /* Keep a copy for the span of this id. 1 + its place, 0: nothing to keep, or no room. */
-uint16_t blix_carried_new(const uint8_t span_id[8], const struct blix_carried_text *text);
+uint16_t blix_carried_new(uint64_t span_id, const struct blix_carried_text *text);
 
 /* Append what is kept for this span to the context, whose ids it leaves alone. False: nothing. */
-bool blix_carried_get(uint16_t carried, const uint8_t span_id[8], struct blix_context *context);
+bool blix_carried_get(uint16_t carried, uint64_t span_id, struct blix_context *context);
 
-void blix_carried_end(uint16_t carried, const uint8_t span_id[8]);
-
-/* Times there was no room. */
-extern uint64_t blix_carried_full_;
+void blix_carried_end(uint16_t carried, uint64_t span_id);
 
 /* ---- guide.c ---------------------------------------------------------------------------------- */
 

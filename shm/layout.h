@@ -210,6 +210,7 @@ enum blix_stat {
 	BLIX_STAT_DETACH_FOREIGN,    /* detach on another thread than the attach */
 	BLIX_STAT_STALE_HANDLE,	     /* span calls on an ended or foreign handle */
 	BLIX_STAT_UNKNOWN_SLOT,	     /* resolving calls with a slot or kind that does not fit */
+	BLIX_STAT_CARRIED_FULL,	     /* spans whose tracestate and baggage found no room */
 	BLIX_STAT_N,
 };
 

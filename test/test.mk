@@ -98,11 +98,15 @@ help:
 	@echo 'make test-long  test, asan, and torture for S seconds a program'
 	@echo 'make torture S=30   each torture program for S seconds'
 	@echo 'make bench      our figures beside the physical limit and peers'
+	@echo 'make bench-tracing  the reference cluster with every request traced, beside none'
 	@echo 'make lint docs clang deps install uninstall clean'
 
 # ---- bench ---------------------------------------------------------------------------------------
 # Ours and the peers in one run. A peer whose library is missing is left out and named.
 BENCH_C := $(patsubst test/bench/%.c,$(B)/bench/%,$(wildcard test/bench/bench_*.c))
+.PHONY: bench-tracing
+bench-tracing: all
+	$(Q)/usr/bin/python3 test/bench/cluster_tracing.py $(B)
 .PHONY: bench bench-programs
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-programs
@@ -114,5 +118,11 @@ $(B)/bench/bench_prometheus_cpp: test/bench/bench_prometheus_cpp.cc test/bench/h
 	$(call say,CXX,$@)mkdir -p $(@D) && g++ -O2 -Wall -Wextra -std=c++17 -D_GNU_SOURCE -o $@ $< -lprometheus-cpp-pull -lprometheus-cpp-core -lpthread -lz
 $(B)/bench/bench_hot $(B)/bench/bench_node: $(B)/bench/%: test/bench/%.c test/bench/harness.h $(B)/include/blixard_hooks.h $(B)/libblixard-hooks.so.0
 	$(call say,CC,$@)mkdir -p $(@D) && $(CC) -I$(B)/include -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $< -L$(B) -Wl,-rpath,'$$ORIGIN/..' -lblixard-hooks -lpthread
+# The peer of the storage probes is a BPF program of its own; without clang it is left out.
+$(B)/gen/skel/biolatency.skel.h: test/bench/biolatency.bpf.c bpf/kernel_types.h
+	$(call say,BPF,$@)mkdir -p $(@D) && $(CLANG) -target bpf -g -O2 -std=gnu17 -Wall -Werror -D__TARGET_ARCH_x86 -I. -c -o $(B)/gen/skel/biolatency.bpf.o $< && \
+		$(BPFTOOL) gen skeleton $(B)/gen/skel/biolatency.bpf.o name biolatency_bpf > $@
+$(B)/obj/test/bench/bench_storage.o: CPPFLAGS += $(if $(BPF_SKEL),-DBLIX_BPF -isystem $(B)/gen/skel)
+$(B)/obj/test/bench/bench_storage.o: $(if $(BPF_SKEL),$(B)/gen/skel/biolatency.skel.h)
 $(B)/bench/%: $(B)/obj/test/bench/%.o $(TEST_LIB)
 	$(call say,LD,$@)mkdir -p $(@D) && $(CC) $(LDFLAGS_) -o $@ $^ $(AGENT_LIBS)

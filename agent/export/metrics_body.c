@@ -37,14 +37,18 @@ static void release(struct metrics_body *m)
 
 /* ---- baselines ------------------------------------------------------------------------------- */
 
+static void say_not_kept(int error)
+{
+	log_repeated(LOG_LEVEL_WARNING, "baseline_failed", "baseline",
+		     "the baseline of delta metrics cannot be kept: %s; a restart will send some "
+		     "counts again",
+		     strerror(-error));
+}
+
 static void kept(void *arg, int error)
 {
 	if (error && error != -ECANCELED)
-		log_repeated(
-			LOG_LEVEL_WARNING, "baseline_failed", "baseline",
-			"the baseline of delta metrics cannot be kept: %s; a restart will send "
-			"some counts again",
-			strerror(-error));
+		say_not_kept(error);
 	release(arg);
 }
 

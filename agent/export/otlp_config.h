@@ -4,7 +4,9 @@
  * them). The rules are OpenTelemetry's; where it leaves room, ours: the protocol is grpc unless
  * OTEL_EXPORTER_OTLP_PROTOCOL or the port 4318 says otherwise, because the seed guide sets port 4317 and
  * no protocol. A signal is exported once an endpoint is set for it or for all; nothing is ever sent to a
- * default address that nobody named. Unusable values are warned about and treated as unset.
+ * default address that nobody named. Unusable values are warned about and treated as unset. An
+ * address without a scheme means TLS unless INSECURE is true. OTEL_{BSP,BLRP,METRIC}_EXPORT_TIMEOUT,
+ * where set, shorten the deadline of an attempt: retries are not bounded by time here.
  *
  * Thread rule: none. Includes: transport.h, encode/otlp.h, libc. */
 #ifndef BLIX_AGENT_EXPORT_OTLP_CONFIG_H
@@ -15,6 +17,8 @@
 
 enum otlp_signal { OTLP_TRACES, OTLP_METRICS, OTLP_LOGS, OTLP_SIGNALS };
 extern const char *const otlp_signal_names[OTLP_SIGNALS]; /* "traces" ... */
+extern const char
+	*const otlp_protocol_names[]; /* by enum transport_protocol: "grpc" ...; NULL ends */
 
 enum {
 	OTLP_CONFIG_URL_MAX = 1024,

@@ -246,7 +246,7 @@ static uint32_t origins_of(const struct batch *b, struct spool_origin **ret_orig
 static int store(struct parcel *c)
 {
 	struct pipe *p = c->pipe;
-	struct spool_row row = {.items = c->items, .priority = c->priority, .taken = true};
+	struct spool_row row = {.items = c->items, .priority = c->priority, .taken = c->in_flight};
 	struct spool_origin *origins = NULL;
 	uint32_t n = 0;
 	int r = make_body(c);

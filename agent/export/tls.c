@@ -180,6 +180,16 @@ int tls_context_new(const struct transport_tls *tls, SSL_CTX **ret_context,
 	return 0;
 }
 
+int tls_check(const struct transport_tls *tls, char reason[VERDICT_MESSAGE_MAX])
+{
+	SSL_CTX *context;
+	int err = tls_context_new(tls, &context, reason);
+
+	if (!err)
+		SSL_CTX_free(context);
+	return err;
+}
+
 static int on_asked(SSL *ssl, void *arg)
 {
 	(void)ssl;

@@ -19,6 +19,9 @@ int tls_context_new(const struct transport_tls *tls, SSL_CTX **ret_context,
  * without a CA of its own shares them, so handshakes open no file. Any thread; 0; -ENOMEM. */
 int tls_system_ca(void);
 
+/* Check the PEM texts alone. 0; -EPROTO; -ENOMEM. */
+int tls_check(const struct transport_tls *tls, char reason[VERDICT_MESSAGE_MAX]);
+
 /* A session that will only accept a certificate of this host. *asked (lives as long as the session)
  * becomes true when the server asks for a client certificate. NULL: no memory. */
 SSL *tls_session_new(SSL_CTX *context, const struct url *url, bool *asked);

@@ -96,8 +96,9 @@ struct transport_options {
 	const char *user_agent;
 	uint32_t concurrency;	   /* requests under way at once; 0 = 1 */
 	size_t response_bytes_max; /* before and after decompression; 0 = 4 MiB */
-	/* How the body of a success is read: returns items rejected and a message (partial success).
-	 * NULL: a success is a success. `json`: the body is JSON. */
+	/* How the body of a success is read. True: it says something, that so many items (may be 0)
+	 * were rejected and why, or that it cannot be read. False: nothing to say, neither result is
+	 * written. NULL: a success is a success. `json`: the body is JSON. */
 	bool (*partial)(const uint8_t *body, size_t len, bool json, uint64_t *ret_rejected,
 			char message[VERDICT_MESSAGE_MAX]);
 };

@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +99,39 @@ void look_at_fs(const char *data_dir, struct look_result *ret_result)
 	ret_result->fs_known = true;
 }
 
+/* The whole disk of a file system on a partition is the directory above it in sysfs. */
+void look_at_disk(const char *data_dir, struct look_result *ret_result)
+{
+	char path[128], *real;
+	unsigned int major, minor;
+	struct stat st;
+	size_t len;
+	char *text, *slash;
+
+	ret_result->disk_dev = 0;
+	if (data_dir[0] != '/' || stat(data_dir, &st) < 0)
+		return;
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+	real = realpath(path, NULL);
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/partition", major(st.st_dev),
+		 minor(st.st_dev));
+	if (real && access(path, F_OK) == 0 && (slash = strrchr(real, '/')))
+		*slash = '\0';
+	slash = real ? strrchr(real, '/') : NULL;
+	if (slash && strlen(slash + 1) < sizeof(ret_result->disk_name)) {
+		strcpy(ret_result->disk_name, slash + 1);
+		snprintf(path, sizeof(path), "/sys/block/%s/dev", ret_result->disk_name);
+		text = read_file(path, 64, &len);
+		if (text && len < 64) {
+			text[len] = '\0';
+			if (sscanf(text, "%u:%u", &major, &minor) == 2)
+				ret_result->disk_dev = major << 20 | minor;
+		}
+		free(text);
+	}
+	free(real);
+}
+
 /* NAME.o.<32 hex digits> */
 static bool is_orphan(const char *entry, const char *name)
 {
@@ -148,6 +184,7 @@ static void work(void *arg)
 	struct job *job = arg;
 
 	look_at_fs(job->data_dir, &job->result);
+	look_at_disk(job->data_dir, &job->result);
 	look_at_orphans(job->shm_path, &job->result);
 	job->result.at_ns = mono_ns();
 	job->ran = true;

@@ -26,6 +26,9 @@ struct look_result {
 	char mount_point[LOOK_LABEL_BYTES];
 	uint64_t avail_bytes; /* to a process without privileges */
 	uint64_t size_bytes;
+	uint32_t
+		disk_dev; /* of the disk below the data directory, as the kernel numbers it; 0 = ? */
+	char disk_name[32];
 	uint32_t orphans;
 	uint32_t n_names;
 	char names[LOOK_ORPHANS_MAX][LOOK_ORPHAN_BYTES]; /* incarnations of the first of them */
@@ -48,6 +51,7 @@ const struct look_result *look_result(const struct look *l);
 
 /* The work itself; for the disk thread, and for tests. */
 void look_at_fs(const char *data_dir, struct look_result *ret_result);
+void look_at_disk(const char *data_dir, struct look_result *ret_result);
 uint32_t look_count_orphans(const char *shm_path);
 void look_at_orphans(const char *shm_path, struct look_result *ret_result);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,24 @@ static int set_options(struct target *t, const struct target_options *options)
 	return 0;
 }
 
+/* One line for the log, whose receiver limits the rate, and the event itself. */
+static void on_slow_io(void *arg, const struct storage_slow_event *e)
+{
+	struct target *t = arg;
+	char trace[33] = "none";
+
+	for (size_t i = 0; e->valid && i < sizeof(e->trace_id); i++)
+		snprintf(trace + 2 * i, 3, "%02x", e->trace_id[i]);
+	target_say(t, TARGET_LOG_REPEAT, "slow_io",
+		   "slow storage: thread %u waited %.1f ms in %s%s, device %s, overlapping flush "
+		   "%.1f ms, other I/O %.1f ms, trace %s",
+		   e->tid, (double)(e->end_ns - e->start_ns) * 1e-6, e->call,
+		   e->result < 0 ? ", which failed" : "", e->device[0] ? e->device : "unknown",
+		   (double)e->flush_ns * 1e-6, (double)e->device_ns * 1e-6, trace);
+	if (t->events.slow_io)
+		t->events.slow_io(t->events.arg, t, e);
+}
+
 static int start(struct target *t)
 {
 	int r;
@@ -34,7 +53,8 @@ static int start(struct target *t)
 	t->host = host_new();
 	t->self = self_new();
 	t->look = look_new(t->options.disk, t->path);
-	if (!t->snapshot || !t->host || !t->self || !t->look)
+	t->storage = storage_node_new(t->options.storage, on_slow_io, t);
+	if (!t->snapshot || !t->host || !t->self || !t->look || !t->storage)
 		return -ENOMEM;
 	r = watch_new(t->base, t->path, on_directory_change, t, &t->watch);
 	if (r == 0)
@@ -81,6 +101,7 @@ struct target *target_free(struct target *t)
 		event_free(t->timer);
 	watch_free(t->watch);
 	look_free(t->look);
+	storage_node_free(t->storage);
 	self_free(t->self);
 	host_free(t->host);
 	snapshot_free(t->snapshot);
@@ -257,6 +278,9 @@ const struct snapshot *target_collect(struct target *t)
 	host_collect(t->host, t->snapshot, look_result(t->look), now_ns);
 	self_collect(t->self, t->snapshot, &facts, now_ns);
 	collect_spans(t, now_ns);
+	storage_node_disk(t->storage, look_result(t->look)->disk_dev,
+			  look_result(t->look)->disk_name);
+	storage_node_collect(t->storage, t->snapshot, now_ns);
 	snapshot_clamp_subsets(t->snapshot);
 	return t->snapshot;
 }

@@ -23,6 +23,8 @@ struct event_base;
 struct blix_control_setting;
 struct disk;
 struct redact;
+struct storage;
+struct storage_slow_event;
 struct target;
 struct wake;
 
@@ -71,6 +73,7 @@ struct target_options {
 	bool wants_logs;
 	uint32_t spans_delay_ms; /* OTEL_BSP_SCHEDULE_DELAY; 0 = 5000 */
 	uint32_t logs_delay_ms;	 /* OTEL_BLRP_SCHEDULE_DELAY; 0 = 1000 */
+	struct storage *storage; /* borrowed for the life of the target; NULL: no probes */
 };
 
 enum target_log {
@@ -94,6 +97,8 @@ struct target_events {
 	 * one holder; only when it was released will the node's ring forget the records. May be
 	 * released at once, but no function of the target may be called from here. */
 	void (*batch)(void *arg, struct target *t, struct batch *b);
+	/* The node waited long in fsync or its kin: see storage.h. Valid during the call. */
+	void (*slow_io)(void *arg, struct target *t, const struct storage_slow_event *e);
 	void *arg;
 };
 

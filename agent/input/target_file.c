@@ -48,6 +48,8 @@ int target_rebuild(struct target *t)
 		r = self_register(t->self, t->snapshot);
 	if (r == 0)
 		r = self_spans_register(&t->self_spans, t->snapshot, target_unix_ns());
+	if (r == 0)
+		r = storage_node_register(t->storage, t->snapshot);
 	if (r == 0 && t->now.map && !t->served_out) {
 		t->values = node_shm_new(t->now.map, t->snapshot, t->options.native_histograms);
 		r = t->values ? 0 : -ENOMEM;
@@ -89,6 +91,7 @@ static void forget_process(struct target *t)
 	t->pidfd = -1;
 	t->process_gone = false;
 	t->wait = node_wait_free(t->wait);
+	storage_node_unfollow(t->storage);
 }
 
 static void forget_values(struct target *t)
@@ -210,6 +213,7 @@ static void note_gone(struct target *t, uint64_t now_ns)
 	if (t->now.drain)
 		drain_note_exit(t->now.drain, t->gone_ns);
 	t->wait = node_wait_free(t->wait);
+	storage_node_unfollow(t->storage);
 	if (t->values)
 		node_shm_hide_gauges(t->values, true);
 }
@@ -255,6 +259,24 @@ static void on_process_end(evutil_socket_t fd, short what, void *arg)
 	target_wake_soon(t);
 }
 
+/* What the probes need to know the node's threads by. The address is the node's word; the probe
+ * reads it only in that process. */
+static void follow_storage(struct target *t)
+{
+	const struct blix_view *v = blix_map_view(t->now.map);
+	const struct storage_proc lanes = {
+		.lanes_addr = t->id.map_base ? t->id.map_base + v->lanes_off : 0,
+		.lane_stride = v->lane_stride,
+		.n_lanes = v->n_lanes,
+	};
+	int r = storage_node_follow(t->storage, t->id.pid, &lanes);
+
+	if (r < 0 && r != -ENODEV)
+		target_say(t, TARGET_LOG_REPEAT, "storage_unattached",
+			   "the storage probes do not follow process %u: %s", t->id.pid,
+			   strerror(-r));
+}
+
 /* The pid says something only in its own namespace, and only with its start time. */
 static void follow_process(struct target *t)
 {
@@ -274,6 +296,7 @@ static void follow_process(struct target *t)
 		t->pidfd = -1;
 		return;
 	}
+	follow_storage(t);
 	t->pidfd_event = event_new(t->base, t->pidfd, EV_READ, on_process_end, t);
 	if (t->pidfd_event)
 		event_add(t->pidfd_event, NULL);

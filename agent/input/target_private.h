@@ -18,6 +18,7 @@
 #include "agent/input/resource.h"
 #include "agent/input/self.h"
 #include "agent/input/self_spans.h"
+#include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/input/wake.h"
 #include "agent/input/watch.h"
@@ -71,6 +72,7 @@ struct target {
 	struct self_spans self_spans;
 	struct open_spans open; /* of the last look */
 	uint64_t open_ns;	/* when that was; 0: never, or of another file */
+	struct storage_node *storage;
 	struct snapshot *snapshot;
 
 	/* the file */

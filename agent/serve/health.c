@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 void serve_live(const struct serve_source *source, const struct serve_request *request,
 		struct serve_response *response)
@@ -37,13 +38,39 @@ void serve_ready(const struct serve_source *source, const struct serve_request *
 			     "file", serve_json_text(s.file_state)));
 }
 
+/* `degraded`: what is not as it could be, but no reason to call the node ill, unless the caller says
+ * ?include=probes. Returns whether the answer is to be 503 for it. */
+static bool add_probes(json_t *json, const struct serve_status *s,
+		       const struct serve_request *request)
+{
+	json_t *probes = json_object(), *degraded = json_array();
+	char include[64] = "", line[600];
+
+	for (uint32_t i = 0; i < s->n_probes; i++) {
+		const struct serve_probe *p = &s->probes[i];
+
+		json_object_set_new(probes, p->name,
+				    json_pack("{s:b, s:s, s:o}", "up", (int)p->up, "hook", p->hook,
+					      "reason", serve_json_text(p->reason)));
+		snprintf(line, sizeof(line), "probe %s is down: %s", p->name, p->reason);
+		if (!p->up)
+			json_array_append_new(degraded, serve_json_text(line));
+	}
+	bool counts = json_array_size(degraded) > 0 && request->query &&
+		      serve_query(request->query, "include", include, sizeof(include)) == 0 &&
+		      strstr(include, "probes");
+	json_object_set_new(json, "probes", probes);
+	json_object_set_new(json, "degraded", degraded);
+	return counts;
+}
+
 void serve_health(const struct serve_source *source, const struct serve_request *request,
 		  struct serve_response *response)
 {
 	struct serve_status s;
+	bool degraded;
 	json_t *json;
 
-	(void)request;
 	source->status(source->arg, &s);
 	json = json_pack("{s:s, s:{s:s, s:b, s:o, s:o}, s:{s:o, s:o}, s:o}", "status",
 			 s.node_up ? "healthy" : "unhealthy", "node", "state", s.node_state, "up",
@@ -62,5 +89,6 @@ void serve_health(const struct serve_source *source, const struct serve_request 
 		if (s.exit_code)
 			json_object_set_new(node, "exit_code", serve_json_count(s.exit_code));
 	}
-	serve_json(response, s.node_up ? 200 : 503, json);
+	degraded = json && add_probes(json, &s, request);
+	serve_json(response, s.node_up && !degraded ? 200 : 503, json);
 }

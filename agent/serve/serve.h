@@ -24,6 +24,16 @@ struct serve_counts {
 	uint32_t connections;
 };
 
+enum { SERVE_PROBES_MAX = 4 };
+
+/* A storage probe in the kernel. */
+struct serve_probe {
+	const char *name;   /* "block" */
+	const char *hook;   /* "tracepoint"; "none" while it is down */
+	const char *reason; /* why it is down; "" while it is up */
+	bool up;
+};
+
 /* Everything a page or a health check says. Texts are borrowed until the next turn of the loop and
  * may hold anything. */
 struct serve_status {
@@ -45,6 +55,8 @@ struct serve_status {
 	const char *control_problem;  /* "" = none */
 	const struct json_t *control; /* array of settings in force; NULL = none */
 	struct serve_counts http;
+	struct serve_probe probes[SERVE_PROBES_MAX];
+	uint32_t n_probes;
 	uint32_t agent_pid;
 	bool starting;
 	bool stopping;

@@ -1,4 +1,4 @@
-/* A node in 40 lines: open a file, resolve series once, record. Build it with
+/* A node in 60 lines: open a file, resolve series once, record; a span and a log for each step. Build it with
  *   cc node.c $(pkg-config --cflags --libs blixard-hooks)
  * and run it as  ./node /dev/shm/blix1 30  beside  blixard-agent --shm /dev/shm/blix1. */
 #include <blixard_hooks.h>
@@ -29,12 +29,17 @@ int main(int argc, char **argv)
 	blix_set(term, 7);
 	for (step = 0; step < steps; step++) {
 		uint64_t begin_ns = blix_now_ns();
+		blix_span span = blix_span_begin(BLIX_NAME("raft.propose"), BLIX_INTERNAL, NULL);
+		BLIX_SCOPE(span); /* logs and exemplars of this block belong to the span */
 
 		blix_heartbeat();
+		blix_span_i64(span, BLIX_KEY("raft.term"), 7);
 		nanosleep(&tenth, NULL); /* this node's work */
 		blix_add(proposals, 1);
 		blix_add(creates, 2);
 		blix_observe_ns(commit, blix_now_ns() - begin_ns);
+		blix_log(BLIX_INFO, "proposal committed", BLIX_I64("raft.index", step));
+		blix_span_end(span);
 	}
 	printf("%s: %d proposals, %d requests, term 7\n", path, steps, 2 * steps);
 	blix_close();

@@ -2,7 +2,7 @@
 """make bench: our figures beside the physical limit and the peers, all measured in this run.
 
 Nothing is asserted: machines are noisy. Read the ratios. A peer that is not installed is named and
-left out. report.py BUILD_DIR [hot] [render] [otlp] [http] [idle]; all of them by default.
+left out. report.py BUILD_DIR [hot] [render] [otlp] [http] [idle] [storage]; all of them by default.
 """
 
 import os
@@ -16,20 +16,20 @@ import time
 import urllib.request
 
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
-PARTS = sys.argv[2:] or ["hot", "render", "otlp", "http", "idle"]
+PARTS = sys.argv[2:] or ["hot", "render", "otlp", "http", "idle", "storage"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINES = 2000
 IDLE_S = 20
 LOAD_S = 3
 
 
-def bench(program, env=None):
+def bench(program, env=None, args=()):
     """{name/threads: median ns} of one benchmark program; empty when it is not built."""
     path = os.path.join(BUILD, "bench", program)
     if not os.path.exists(path):
         print(f"  (left out: {program} is not built; 'make deps' installs what it needs)")
         return {}
-    done = subprocess.run([path], capture_output=True, text=True, env=env, timeout=600, check=False)
+    done = subprocess.run([path, *args], capture_output=True, text=True, env=env, timeout=600, check=False)
     if done.returncode:
         print(f"  (left out: {program} failed: {done.stderr.strip()[-200:]})")
     rows = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 5]
@@ -51,7 +51,7 @@ def hot():
     shutil.rmtree(pcp_dir)
     results.update(bench("bench_prometheus_cpp"))
     for threads in ("1", "2"):
-        for kind in ("counter", "histogram"):
+        for kind in ("counter", "histogram", "span"):
             limit = next((v for k, v in results.items() if k.startswith(f"limit/{kind}: ")
                           and k.endswith("/" + threads) and "lock" not in k), None)
             for name, value in results.items():
@@ -79,6 +79,12 @@ def otlp():
     limit = next((v for k, v in results.items() if "memcpy" in k), None)
     for name, value in results.items():
         row(name[:-2], value, limit)
+
+
+def spool():
+    print("\nA request of 8 KiB through the spool, us of wall time; the disk of $TMPDIR is what costs")
+    for name, value in bench("bench_spool").items():
+        row(name[:-2], value / 1000, unit="us")
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -217,6 +223,16 @@ def idle(server):
           f"   CPU {100 * (cpu_s(pid) - cpu) / took:7.4f} %   {(switches(pid) - woken) / took:6.1f} switches/s")
 
 
+def storage():
+    print("\nStorage probes in the kernel, ns an I/O by the kernel's own clock")
+    with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix="blixard-bench-") as f:
+        f.write(os.urandom(16 << 20))
+        f.flush()
+        os.fsync(f.fileno())
+        for name, value in bench("bench_storage", args=(f.name,)).items():
+            row(name[:-2], value)
+
+
 def main():
     with open("/proc/cpuinfo") as f:
         model = next((l.split(":")[1].strip() for l in f if l.startswith("model name")), "unknown CPU")
@@ -226,8 +242,11 @@ def main():
         render(known)
     if "otlp" in PARTS:
         otlp()
+        spool()
     if "http" in PARTS:
         http()
+    if "storage" in PARTS:
+        storage()
     if "idle" in PARTS:
         print(f"\nIdle for {IDLE_S} s with a node up and nobody scraping")
         each_server(LINES, idle)

@@ -182,6 +182,24 @@ static bool parse_capacity(const char *text, struct vm_resources *ret_capacity)
 	return !at;
 }
 
+/* Checked when all are there. */
+static enum options_verdict take_text(struct options *o, int option, const char *value)
+{
+	const struct {
+		int option;
+		const char **text;
+	} table[] = {{'b', &o->bind}, {'L', &o->listen}, {'j', &o->join},
+		     {'s', &o->shm},  {'d', &o->data},	 {'c', &o->cluster}};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (table[i].option == option) {
+			*table[i].text = value;
+			return OPTIONS_RUN;
+		}
+	}
+	return OPTIONS_WRONG; /* getopt has said what */
+}
+
 static enum options_verdict take(struct options *o, int option, const char *value)
 {
 	uint64_t number;
@@ -224,24 +242,6 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 		if (!parse_level(value, &o->log_level))
 			return wrong("--log-level takes error, warn, info or debug", value);
 		return OPTIONS_RUN;
-	case 'b':
-		o->bind = value;
-		return OPTIONS_RUN;
-	case 'L':
-		o->listen = value;
-		return OPTIONS_RUN;
-	case 'j':
-		o->join = value;
-		return OPTIONS_RUN;
-	case 's':
-		o->shm = value;
-		return OPTIONS_RUN;
-	case 'd':
-		o->data = value;
-		return OPTIONS_RUN;
-	case 'c':
-		o->cluster = value;
-		return OPTIONS_RUN;
 	case 'I':
 		o->inspect = true;
 		return OPTIONS_RUN;
@@ -252,7 +252,7 @@ static enum options_verdict take(struct options *o, int option, const char *valu
 		puts("blixard-node " BLIX_VERSION);
 		return OPTIONS_DONE;
 	default:
-		return OPTIONS_WRONG; /* getopt has said what */
+		return take_text(o, option, value);
 	}
 }
 

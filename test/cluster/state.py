@@ -6,8 +6,10 @@ Written by what starts a cluster (demo.py, testbed.py), read by the relay, read 
      "nodes": [{"id": 1, "pid": 8, "agent_pid": 9, "port": 7001, "listen_port": 9001,
                 "agent_port": 8001, "shm": "/dev/shm/blix1", "data": "/tmp/.../data1",
                 "log": "/tmp/.../node1.log", "command": ["build/blixard-node", "--id", "1", ...]}],
+     "collector": {"pid": 10, "word": "otelcol"},
      "in_force": [["freeze", 2]], "helpers": {"2": 4711}, "mounts": ["/tmp/.../data2"]}
 
+`collector`, if there is one, receives what the agents export; `word` is one of its command line.
 `port` is what peers and clients dial: the relay's when there is one, and then the node listens on
 `listen_port`. `helpers` are processes that keep a fault up; `mounts` is to be unmounted at the end.
 """

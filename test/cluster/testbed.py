@@ -1,6 +1,7 @@
 """A cluster for tests: nodes with an agent beside each, behind a relay, and the state file that `fault`
 works on. Everything is on free ports and in folders of its own, and gone after close()."""
 
+import importlib
 import os
 import re
 import shutil
@@ -35,6 +36,20 @@ def free_ports(n):
     for s in taken:
         s.close()
     return ports
+
+
+def load_stubs(directory):
+    """A gRPC client made from our .proto: (grpc, messages, stubs); None: a package is missing."""
+    try:
+        from grpc_tools import protoc
+        grpc = importlib.import_module("grpc")
+    except ImportError:
+        return None
+    if protoc.main(["protoc", "-Iproto", f"--python_out={directory}", f"--grpc_python_out={directory}", "proto/blixard_cluster.proto"]):
+        return None
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    return grpc, importlib.import_module("blixard_cluster_pb2"), importlib.import_module("blixard_cluster_pb2_grpc")
 
 
 class Metrics(dict):
@@ -90,9 +105,11 @@ class Node:
 
 
 class Testbed:
-    """`extra`: further arguments of every node. Without `relay` clients dial the nodes themselves."""
+    """`extra`: further arguments of every node. Without `relay` clients dial the nodes themselves; without
+    `agents` nobody reads the nodes' files."""
 
-    def __init__(self, build, n=3, extra=(), relay=True, agent_extra=()):
+    def __init__(self, build, n=3, extra=(), relay=True, agent_extra=(), agents=True):
+        self.agents = agents
         self.build, self.children = os.path.abspath(build), []
         self.dir = tempfile.mkdtemp(prefix="blix-testbed-")
         self.shm = tempfile.mkdtemp(prefix="blix-testbed-", dir="/dev/shm")
@@ -136,6 +153,8 @@ class Testbed:
         with state.changing(self.file) as s:
             entry = s["nodes"][node.number - 1]
             self.children.append(state.start_node(entry))
+            if not self.agents:
+                return
             directory = os.path.join(self.dir, f"agent{node.number}")
             os.mkdir(directory)
             with open(os.path.join(self.dir, f"agent{node.number}.log"), "w") as log:
@@ -152,6 +171,12 @@ class Testbed:
     def leader(self):
         leaders = [n for n in self.nodes if n.healthy() and n.of("raft_is_leader") == 1]
         return leaders[0] if len(leaders) == 1 else None
+
+    def leader_by_log(self):
+        """The one that the nodes' own logs name, in the highest term that one of them has seen."""
+        found = [(int(term), int(number)) for node in self.nodes
+                 for number, term in re.findall(r"node (\d+) leads in term (\d+)", node.words(1 << 20))]
+        return self.nodes[max(found)[1] - 1] if found else None
 
     def settled(self):
         """One leader, and every node healthy in everybody's eyes."""

@@ -9,7 +9,7 @@ arrows='
 shm                  shm/*
 node-hooks           shm/* blixard_hooks.h blixard_metrics.h node-hooks/*
 node-hooks/example   -
-bpf                  shm/buckets.h bpf/*
+bpf                  shm/buckets.h shm/layout.h bpf/*
 agent/main.c         agent/options.h agent/agent.h agent/log.h agent/encode/dump.h agent/buf.h
 agent                agent/* shm/metric.h shm/utf8.h shm/control.h
 agent/input          agent/input/* agent/process/redact.h agent/model/* agent/log.h agent/disk.h agent/buf.h shm/* bpf/probe.h

@@ -16,7 +16,7 @@ done <<<"$table"
 # target_say the third; a name instead of a literal passes on somebody else's key.
 calls() {
   find agent -name '*.c' -print0 | xargs -0 cat | tr '\n\t' '  ' |
-    grep -oE '(log_line|log_repeated)\(LOG_LEVEL_[A-Z]+, *("[^"]*"|[a-z_>.-]+)|target_say\(t, *TARGET_LOG_[A-Z]+, *("[^"]*"|[a-z_>.-]+)'
+    grep -oE '(log_line|log_repeated)\( *LOG_LEVEL_[A-Z]+, *("[^"]*"|[a-z_>.-]+)|target_say\( *t, *TARGET_LOG_[A-Z]+, *("[^"]*"|[a-z_>.-]+)'
 }
 used=$({ calls | grep -o '"[^"]*"$' | tr -d '"'; echo log_lines_lost; } | LC_ALL=C sort -u)
 n=$(calls | wc -l)

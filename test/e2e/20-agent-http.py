@@ -28,7 +28,7 @@ NODE = f"{BUILD}/test/support/bin/still_node"
 ADDRESS_NODE = f"{BUILD}/test/support/bin/address_node"
 ENDPOINTS = ("/", "/metrics", "/health", "/ready", "/live", "/status.json")
 # What differs between two answers to the same question: host and agent figures, and times.
-MOVES = re.compile(r"^(blixard_(host|agent|node_(heartbeat|cpu_wait))|process_)")
+MOVES = re.compile(r"^(blixard_(host|agent|storage_(block|fsync|slow)|node_(heartbeat|cpu_wait))|process_)")
 
 cases = failures = 0
 children = []

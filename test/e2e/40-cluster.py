@@ -16,7 +16,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
-from testbed import free_ports, wait_for  # noqa: E402
+from testbed import Checks, free_ports, wait_for  # noqa: E402
 
 BUILD = os.environ.get("B", "build")
 NODE = os.path.join(BUILD, "blixard-node")
@@ -24,16 +24,7 @@ DUMP = os.path.join(BUILD, "test/support/bin/shm_dump")
 LOAD = 100
 STATE_LIVE, STATE_CLOSED = "1", "2"
 
-cases = 0
-failed = 0
-
-
-def check(good, name, detail=""):
-    global cases, failed
-    cases += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {cases} - {name}{'' if good else ': ' + str(detail)[:400]}", flush=True)
-    return good
+check = Checks()
 
 
 class Dump(dict):
@@ -252,9 +243,7 @@ def test_full_disk(directory):
     disk = os.path.join(directory, "small")
     os.mkdir(disk)
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "blix-test", disk], capture_output=True).returncode:
-        global cases
-        cases += 1
-        print(f"ok {cases} - a full disk # SKIP mounting a tmpfs is not permitted here")
+        check.skip("a full disk", "mounting a tmpfs is not permitted here")
         return
     ballast = os.path.join(disk, "ballast")
     log = os.path.join(directory, "full.log")
@@ -415,8 +404,7 @@ def main():
                 node.kill()
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)
-    print(f"1..{cases}")
-    return 1 if failed else 0
+    return check.end()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ counters must have grown by that and nothing else. Between nodes, what one says 
 the other says it served."""
 
 import collections
-import importlib
 import os
 import re
 import shutil
@@ -21,11 +20,10 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
-from testbed import free_ports, wait_for  # noqa: E402
+from testbed import Checks, free_ports, load_stubs, wait_for  # noqa: E402
 
 try:
     import grpc
-    from grpc_tools import protoc
 except ImportError as missing:
     print(f"{missing.name} is not installed")
     sys.exit(77)
@@ -37,27 +35,8 @@ FAILING = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAIL
 BETWEEN_NODES = ("SendRaftMessage", "Forward")
 MIB = 1 << 20
 
-cases = 0
-failed = 0
+check = Checks()
 pb = stubs = None
-
-
-def check(good, name, detail=""):
-    global cases, failed
-    cases += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {cases} - {name}{'' if good else ': ' + str(detail)[:600]}", flush=True)
-    return good
-
-
-def load_stubs(directory):
-    global pb, stubs
-    if protoc.main(["protoc", "-Iproto", f"--python_out={directory}", f"--grpc_python_out={directory}",
-                    "proto/blixard_cluster.proto"]):
-        sys.exit("grpc_tools.protoc does not take the .proto")
-    sys.path.insert(0, directory)
-    pb = importlib.import_module("blixard_cluster_pb2")
-    stubs = importlib.import_module("blixard_cluster_pb2_grpc")
 
 
 class Node:
@@ -414,6 +393,7 @@ def run(nodes):
 
 
 def main():
+    global pb, stubs
     for program in (NODE, AGENT):
         if not os.access(program, os.X_OK):
             print(f"{program} is not built")
@@ -422,7 +402,11 @@ def main():
     shm = tempfile.mkdtemp(prefix="blix-grpc-", dir="/dev/shm")
     nodes = []
     try:
-        load_stubs(directory)
+        found = load_stubs(directory)
+        if not found:
+            print("python3-grpc-tools is not installed")
+            return 77
+        _, pb, stubs = found
         ports = free_ports(6)
         nodes = [Node(directory, shm, i, ports) for i in (1, 2, 3)]
         run(nodes)
@@ -435,8 +419,7 @@ def main():
                     process.wait()
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)
-    print(f"1..{cases}")
-    return 1 if failed else 0
+    return check.end()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Method: three nodes; a gRPC client creates, starts, stops and deletes VMs, which
 found, looked at, frozen and killed from outside; counters are read with shm_dump and compared with what was
 done. Then the leader is killed and started again, and at last the nodes' own load is let loose."""
 
-import importlib
 import os
 import re
 import shutil
@@ -16,11 +15,10 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
-from testbed import free_ports, wait_for  # noqa: E402
+from testbed import Checks, free_ports, load_stubs, wait_for  # noqa: E402
 
 try:
     import grpc
-    from grpc_tools import protoc
 except ImportError as missing:
     print(f"{missing.name} is not installed")
     sys.exit(77)
@@ -32,33 +30,8 @@ MIB = 1 << 20
 TIB = 1 << 40
 CAPACITY = {"vcpus": 8, "memory_bytes": 8 * TIB, "disk_bytes": 1024 * MIB}
 
-cases = 0
-failed = 0
+check = Checks()
 pb = stubs = None
-
-
-def check(good, name, detail=""):
-    global cases, failed
-    cases += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {cases} - {name}{'' if good else ': ' + str(detail)[:600]}", flush=True)
-    return good
-
-
-def skip(name, why):
-    global cases
-    cases += 1
-    print(f"ok {cases} - {name} # SKIP {why}", flush=True)
-
-
-def load_stubs(directory):
-    global pb, stubs
-    if protoc.main(["protoc", "-Iproto", f"--python_out={directory}", f"--grpc_python_out={directory}",
-                    "proto/blixard_cluster.proto"]):
-        sys.exit("grpc_tools.protoc does not take the .proto")
-    sys.path.insert(0, directory)
-    pb = importlib.import_module("blixard_cluster_pb2")
-    stubs = importlib.import_module("blixard_cluster_pb2_grpc")
 
 
 class Node:
@@ -269,7 +242,7 @@ def test_failures(nodes):
     check(wait_for(lambda: node.is_in("homeless", "running")), "with one again it is", node.vm("homeless"))
     check(node.of("vm_create_total") - before == node.of("vm_create_failed_total") + 1, "each attempt is counted")
     if open("/proc/sys/vm/overcommit_memory").read().strip() == "1":
-        skip("a VM that wants more memory than there is", "this kernel promises any amount of memory")
+        check.skip("a VM that wants more memory than there is", "this kernel promises any amount of memory")
     else:
         node.create("fat", memory=4 * TIB, **at_home)
         check(wait_for(lambda: node.of("vm_start_failed_total") == 1) and wait_for(lambda: node.of("vm_recoveries_failed_total") >= 1),
@@ -530,6 +503,7 @@ def run(nodes):
 
 
 def main():
+    global pb, stubs
     for program in (NODE, DUMP):
         if not os.access(program, os.X_OK):
             print(f"{program} is not built")
@@ -538,7 +512,11 @@ def main():
     shm = tempfile.mkdtemp(prefix="blix-vms-", dir="/dev/shm")
     nodes = []
     try:
-        load_stubs(directory)
+        found = load_stubs(directory)
+        if not found:
+            print("python3-grpc-tools is not installed")
+            return 77
+        _, pb, stubs = found
         ports = free_ports(3)
         nodes = [Node(directory, shm, i, ports, "--capacity", f"8:{8 * TIB // MIB}:1024", "--snapshot-every", "32", "--failover", "3000") for i in (1, 2, 3)]
         run(nodes)
@@ -547,8 +525,7 @@ def main():
         end(nodes)
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)
-    print(f"1..{cases}")
-    return 1 if failed else 0
+    return check.end()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ chunk. Files are damaged under a node, and a peer of the test's own tells lies i
 import collections
 import concurrent.futures
 import hashlib
-import importlib
 import os
 import random
 import shutil
@@ -20,11 +19,10 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
-from testbed import free_ports, wait_for  # noqa: E402
+from testbed import Checks, free_ports, load_stubs, wait_for  # noqa: E402
 
 try:
     import grpc
-    from grpc_tools import protoc
 except ImportError as missing:
     print(f"{missing.name} is not installed")
     sys.exit(77)
@@ -33,17 +31,9 @@ BUILD = os.environ.get("B", "build")
 NODE, AGENT = os.path.join(BUILD, "blixard-node"), os.path.join(BUILD, "blixard-agent")
 MIB, CHUNK, CACHE = 1 << 20, 256 << 10, 16 << 20
 
-cases = failed = 0
+check = Checks()
 pb = stubs = None
 dice = random.Random(3)
-
-
-def check(good, name, detail=""):
-    global cases, failed
-    cases += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {cases} - {name}{'' if good else ': ' + str(detail)[:900]}", flush=True)
-    return good
 
 
 def sha(data):
@@ -532,11 +522,11 @@ def main():
     nodes = []
     global pb, stubs
     try:
-        if protoc.main(["protoc", "-Iproto", f"--python_out={directory}", f"--grpc_python_out={directory}", "proto/blixard_cluster.proto"]):
-            sys.exit("grpc_tools.protoc does not take the .proto")
-        sys.path.insert(0, directory)
-        pb = importlib.import_module("blixard_cluster_pb2")
-        stubs = importlib.import_module("blixard_cluster_pb2_grpc")
+        found = load_stubs(directory)
+        if not found:
+            print("python3-grpc-tools is not installed")
+            return 77
+        _, pb, stubs = found
         ports = free_ports(6)
         nodes = [Node(directory, shm, i, ports) for i in (1, 2, 3)]
         run(nodes)
@@ -548,8 +538,7 @@ def main():
             n.end()
         shutil.rmtree(directory, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)
-    print(f"1..{cases}")
-    return 1 if failed else 0
+    return check.end()
 
 
 if __name__ == "__main__":

@@ -199,13 +199,15 @@ def test_kill(bed):
     """The victim's counts are those of both its incarnations."""
     victim = next(n for n in bed.nodes if n is not bed.leader())
     before = [n.metrics() for n in bed.nodes]
-    process = subprocess.Popen(command([n.target for n in bed.nodes], "--rate", RATE, "--seconds", 8, "--seed", 8), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command([n.target for n in bed.nodes], "--rate", RATE, "--seconds", 100, "--seed", 8), stdout=subprocess.PIPE, text=True)
     done = before[victim.number - 1].total("grpc_requests_total", method="ProposeTask")
     wait_for(lambda: victim.metrics().total("grpc_requests_total", method="ProposeTask") > done + 60)
     check(bed.fault("kill", victim.number)[0] == 0, "a follower is killed in the middle of a load")
     wait_for(lambda: victim.of("node_up") == 0)
     last = victim.metrics()
     check(bed.fault("start", victim.number)[0] == 0 and wait_for(bed.settled, 25), "and takes its place again", victim.words())
+    wait_for(lambda: victim.metrics().total("grpc_requests_total", method="ProposeTask") > 20, 30)
+    process.send_signal(signal.SIGINT)
     account = json.loads(process.communicate(timeout=40)[0])
     check(process.returncode == 0 and account["answered"] == account["sent"], "the load goes on, and every operation has an end",
           (account["sent"], account["answered"]))

@@ -6,7 +6,6 @@ Method: three nodes behind a relay under a small load; one fault after another, 
 that must show it, then the undo and a wait until all nodes are healthy in everybody's eyes."""
 
 import hashlib
-import importlib
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster"))
 import state  # noqa: E402
-from testbed import HERE, Checks, Testbed, free_ports, wait_for  # noqa: E402
+from testbed import HERE, Checks, Testbed, free_ports, load_stubs, wait_for  # noqa: E402
 
 BUILD = os.environ.get("B", "build")
 MISSING = 77
@@ -208,21 +207,8 @@ def test_capacity(bed):
         check(wait_for(lambda: node.of("node_vcpus_capacity") == before, 10), "and it has what it had", node.of("node_vcpus_capacity"))
 
 
-def load_stubs(bed):
-    """A gRPC client made from our .proto, or None."""
-    try:
-        from grpc_tools import protoc
-        grpc = importlib.import_module("grpc")
-    except ImportError:
-        return None
-    if protoc.main(["protoc", "-Iproto", f"--python_out={bed.dir}", f"--grpc_python_out={bed.dir}", "proto/blixard_cluster.proto"]):
-        return None
-    sys.path.insert(0, bed.dir)
-    return grpc, importlib.import_module("blixard_cluster_pb2"), importlib.import_module("blixard_cluster_pb2_grpc")
-
-
 def test_chunk(bed):
-    stubs = load_stubs(bed)
+    stubs = load_stubs(bed.dir)
     if not stubs:
         check.skip("corrupt a chunk of an image", "python3-grpc-tools is not installed")
         return
@@ -253,7 +239,7 @@ def test_chunk(bed):
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
 def test_rejected_calls(bed):
-    stubs = load_stubs(bed)
+    stubs = load_stubs(bed.dir)
     if not stubs:
         check.skip("reject calls of a method", "python3-grpc-tools is not installed")
         return

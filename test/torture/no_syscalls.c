@@ -1,4 +1,6 @@
 /* Goal: recording makes no system call, whatever the thread's situation.
+ * Metrics, spans, logs, context and headers alike; the clock may be the kernel's, which answers
+ * without a system call.
  * Method: in child processes, warm up, install a seccomp filter on the recording thread that kills
  * the process on every system call but exit_group, and record 100,000 times by each call. One more
  * child breaks the rule on purpose, to prove that the filter bites. */
@@ -26,6 +28,8 @@ static blix_counter counter;
 static blix_updown_counter updown;
 static blix_gauge gauge;
 static blix_histogram histogram;
+static blix_grpc_method method;
+static blix_storage_table table;
 
 /* Only exit_group from here on. The filter belongs to the calling thread alone: housekeeping may
  * go on as it likes. */
@@ -44,9 +48,53 @@ static void forbid_system_calls(void)
 		syscall(SYS_exit_group, EXIT_NO_SECCOMP);
 }
 
+static const char *get(void *arg, const char *name)
+{
+	(void)arg;
+	return strcmp(name, "traceparent") == 0
+		       ? "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	       : strcmp(name, "tracestate") == 0 ? "congo=1"
+						 : "tenant=acme";
+}
+
+static void set(void *arg, const char *name, const char *value)
+{
+	*(size_t *)arg += strlen(name) + strlen(value);
+}
+
+/* Spans with all that they can carry, sampled and not, and logs up to and beyond their rate. */
+static void trace(void)
+{
+	static const struct blix_context unsampled = {.trace_id = {1}, .span_id = {1}};
+	struct blix_context remote = blix_extract(get, NULL);
+	blix_span span = blix_span_begin(BLIX_NAME("server"), BLIX_SERVER, &remote);
+	BLIX_SCOPE(span);
+	blix_span child = blix_span_begin(BLIX_NAME("client"), BLIX_CLIENT, NULL);
+	blix_span quiet = blix_span_begin(BLIX_NAME("quiet"), BLIX_CLIENT, &unsampled);
+	size_t injected = 0;
+
+	blix_span_str(span, BLIX_KEY("vm.name"), "vm-1");
+	blix_span_i64(span, BLIX_KEY("vm.vcpus"), 2);
+	blix_span_event(span, "placed", BLIX_F64("load", 0.5));
+	blix_span_link(span, &remote, BLIX_BOOL("again", 1));
+	blix_log(BLIX_INFO, "vm created", BLIX_STR("vm.name", "vm-1"));
+	blix_add(counter, 1);
+	blix_observe_ns(histogram, 1000);
+	blix_inject(set, &injected);
+	blix_span_error(child, "no room");
+	blix_span_end(child);
+	blix_span_end(quiet);
+	blix_span_end(span);
+	blix_span_end(span); /* stale */
+	blix_record_grpc_request(method, 1000, 14);
+	blix_record_storage_operation(table, BLIX_STORAGE_WRITE, 1000, 1);
+	blix_record_raft_proposal(1000, BLIX_RAFT_TIMEOUT);
+}
+
 static void record(int rounds)
 {
 	for (int i = 0; i < rounds; i++) {
+		trace();
 		blix_add(counter, 1);
 		blix_updown(updown, -1);
 		blix_sig_add(counter, 1);
@@ -156,6 +204,8 @@ int main(void)
 	updown = blix_updown_of(BLIX_raft_proposals_total); /* void: the catalogue may have none */
 	gauge = blix_gauge_of(BLIX_raft_term);
 	histogram = blix_histogram_of(BLIX_raft_proposal_duration_seconds);
+	method = blix_grpc_method_of("CreateVm");
+	table = blix_storage_table_of("raft_log");
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		int wait_status;
 		pid_t pid;

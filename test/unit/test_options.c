@@ -83,12 +83,11 @@ Test(options, defaults_are_those_that_help_names)
 Test(options, help_lists_every_flag_and_none_of_later_issues)
 {
 	static const char *const listed[] = {
-		"shm",		 "listen",	"owner",	"names",   "native-histograms",
-		"created-lines", "stale-after", "linger",	"config",  "log-level",
-		"log-format",	 "check",	"dump-metrics", "version", "help"};
-	static const char *const later[] = {"--spool",	    "--no-bpf", "--slow-io-ms",
-					    "--web-config", "--bundle", "--check-export",
-					    "--print-sd"};
+		"shm",		 "listen",	"owner",      "names",	 "native-histograms",
+		"created-lines", "stale-after", "linger",     "config",	 "log-level",
+		"no-bpf",	 "slow-io-ms",	"log-format", "check",	 "dump-metrics",
+		"version",	 "help",	"spool",      "journal", "check-export"};
+	static const char *const later[] = {"--web-config", "--bundle", "--print-sd"};
 	struct buf text;
 
 	buf_init(&text, 1 << 20);
@@ -105,6 +104,75 @@ Test(options, help_lists_every_flag_and_none_of_later_issues)
 		cr_expect_eq(parse(later[i]), -EINVAL);
 	}
 	buf_done(&text);
+}
+
+Test(options, probes_can_be_left_out_and_told_what_is_slow)
+{
+	cr_assert_eq(parse("--shm /a"), 0);
+	cr_expect_not(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 10);
+	cr_assert_eq(parse("--shm /a --no-bpf --slow-io-ms 0"), 0);
+	cr_expect(o.no_bpf);
+	cr_expect_eq(o.slow_io_ms, 0);
+	cr_assert_eq(parse("--shm /a --slow-io-ms 60000"), 0);
+	refused("--shm /a --slow-io-ms 60001", "--slow-io-ms", "60001", "milliseconds");
+	refused("--shm /a --slow-io-ms 1.5", "--slow-io-ms", "1.5", "milliseconds");
+}
+
+Test(options, help_names_the_environment_and_fits_a_terminal)
+{
+	static const char *const named[] = {"Environment", "OTEL_EXPORTER_OTLP_ENDPOINT",
+					    "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SDK_DISABLED",
+					    "OTEL_METRIC_EXPORT_"};
+	struct buf text;
+
+	buf_init(&text, 1 << 20);
+	options_help(&text);
+	buf_add(&text, "", 1);
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
+		cr_expect(strstr((char *)text.data, named[i]), "%s", named[i]);
+	for (const char *line = (char *)text.data; *line; line += strcspn(line, "\n") + 1)
+		cr_expect_leq(strcspn(line, "\n"), 110, "%.120s", line);
+	buf_done(&text);
+}
+
+Test(options, the_spool_has_a_directory_and_the_journal_a_switch)
+{
+	char line[OPTIONS_PATH_MAX + 64] = "--spool ";
+	char text[64];
+	struct options a;
+
+	cr_assert_eq(parse(""), 0);
+	cr_expect_str_eq(o.spool, "");
+	cr_expect_not(o.journal);
+	a = o;
+	cr_assert_eq(parse("--spool /var/spool/x --journal"), 0, "%s", error);
+	cr_expect_str_eq(o.spool, "/var/spool/x");
+	cr_expect(o.journal);
+	options_need_restart(&a, &o, text, sizeof(text));
+	cr_expect_str_eq(text, "spool, journal");
+	options_init(&o);
+	cr_assert_eq(configure("{\"spool\": \"/s\", \"journal\": true}"), 0, "%s", error);
+	cr_expect_str_eq(o.spool, "/s");
+	cr_expect(o.journal);
+	cr_assert_eq(configure("{\"journal\": false}"), 0, "%s", error);
+	cr_expect_not(o.journal);
+	refused("--journal=yes", "--journal", "yes", "takes no value");
+	refused("--spool=", "--spool", "", "directory");
+	config_refused("{\"spool\": 5}", "agent.json:1:", "a string");
+	config_refused("{\"check-export\": true}", "agent.json:1:", "check-export");
+	memset(line + 8, 'd', OPTIONS_PATH_MAX - 1);
+	line[8 + OPTIONS_PATH_MAX - 1] = '\0';
+	cr_expect_eq(parse(line), 0, "%s", error);
+	strcat(line, "d");
+	refused(line, "--spool", "ddd", "no path");
+}
+
+Test(options, an_export_is_checked_without_any_file)
+{
+	cr_assert_eq(parse("--check-export"), 0, "%s", error);
+	cr_expect_eq(o.action, OPTIONS_CHECK_EXPORT);
+	cr_expect_eq(options_complete(&o, error), 0);
 }
 
 Test(options, a_listen_address_belongs_to_the_file_before_it)

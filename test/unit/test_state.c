@@ -89,3 +89,18 @@ Test(state, without_a_directory_of_our_own_there_is_no_key)
 	state.lock = lock;
 	cr_expect_neq(access(path, F_OK), 0);
 }
+
+Test(state, the_spool_is_where_the_option_says_else_in_a_state_directory_that_is_ours)
+{
+	static struct options o;
+
+	snprintf(state.path, sizeof(state.path), "%s", dir);
+	cr_expect_str_eq(state_spool(&state, &o), dir);
+	snprintf(o.spool, sizeof(o.spool), "/elsewhere");
+	cr_expect_str_eq(state_spool(&state, &o), "/elsewhere");
+	close(state.lock);
+	state.lock = -1; /* another agent's */
+	cr_expect_str_eq(state_spool(&state, &o), "/elsewhere");
+	o.spool[0] = '\0';
+	cr_expect_null(state_spool(&state, &o));
+}

@@ -614,8 +614,7 @@ Test(target, agent_facts_are_shown)
 /* Every agent row whose subject exists is there with every initial label value, and no other. */
 Test(target, the_catalogue_and_the_agents_families_agree)
 {
-	static const char *const later[] = {"blixard_agent_export_", "blixard_agent_spool_",
-					    "blixard_agent_bpf_", "blixard_storage_"};
+	static const char *const later[] = {"blixard_agent_export_", "blixard_agent_spool_"};
 	const struct snapshot *s;
 
 	target = start(10, 300);

@@ -69,8 +69,8 @@ static unsigned open_files(void)
 }
 
 /* Export*ServiceResponse{partial_success=1{rejected=1, error_message=2}}, short lengths only. */
-static bool partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_rejected,
-		    char message[VERDICT_MESSAGE_MAX])
+static bool read_partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_rejected,
+			 char message[VERDICT_MESSAGE_MAX])
 {
 	const uint8_t *end = at + len;
 
@@ -102,6 +102,16 @@ static bool partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_reje
 		}
 	}
 	return true;
+}
+
+static bool partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_rejected,
+		    char message[VERDICT_MESSAGE_MAX])
+{
+	if (!read_partial(at, len, json, ret_rejected, message)) {
+		*ret_rejected = 0;
+		snprintf(message, VERDICT_MESSAGE_MAX, "the response cannot be read");
+	}
+	return *ret_rejected || message[0];
 }
 
 static void on_answer(void *arg, const struct verdict *v)
