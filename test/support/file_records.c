@@ -1,5 +1,5 @@
 /* test/support/file_records.c - see records.h. */
-#include "records.h"
+#include "file_records.h"
 
 #include "shm/ring.h"
 #include "shm/slot.h"
