@@ -90,7 +90,7 @@ docs: $(B)/blixard-agent
 .PHONY: help
 help:
 	@echo 'make            build everything into $(B)/'
-	@echo 'make demo       three nodes, three agents, Prometheus; DEMO_SECONDS=30 ends by itself;'
+	@echo 'make demo       three nodes, three agents, Prometheus, OTLP; DEMO_SECONDS=30 ends by itself;'
 	@echo '                DEMO_STATE=FILE: behind a relay, for test/cluster/fault'
 	@echo 'make test       install what is missing, build, run every kind of test once'
 	@echo 'make check      units, contracts, corruption; installs nothing'

@@ -180,7 +180,7 @@ void grpc_call_closed(struct grpc_call *c, uint32_t h2_code)
 	struct verdict v;
 
 	if (h2_code == NGHTTP2_REFUSED_STREAM) {
-		grpc_call_refused(c);
+		grpc_call_refused(c, false);
 		return;
 	}
 	/* A status that came before a reset (a server that does not wait for all of the body and
@@ -202,11 +202,16 @@ void grpc_call_closed(struct grpc_call *c, uint32_t h2_code)
 	grpc_call_end(c, &v);
 }
 
-void grpc_call_refused(struct grpc_call *c)
+void grpc_call_refused(struct grpc_call *c, bool calm)
 {
 	struct grpc *g = grpc_of(c);
 	struct verdict v;
 
+	if (calm) {
+		verdict_from_reset(NGHTTP2_ENHANCE_YOUR_CALM, false, &v);
+		grpc_call_end(c, &v);
+		return;
+	}
 	if (++c->tries >= GRPC_TRIES_MAX) {
 		verdict_make(&v, VERDICT_RETRY, VERDICT_CODE_NONE,
 			     "the server refused the stream %u times", c->tries);

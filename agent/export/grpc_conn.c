@@ -3,7 +3,8 @@
  * A connection is `current` while it takes new streams. GOAWAY makes it draining: what runs on it
  * is answered there, what the server will not look at goes to a new one, nothing is lost. Calls are
  * found by their stream's number, never by a pointer kept in the session, so a call may end at any
- * time. Nothing is freed inside a callback of nghttp2: `ending` is set and conn_pump() sees it.
+ * time. Whoever hangs up or talks nonsense before any connection was HTTP/2 is the wrong endpoint,
+ * which somebody has to mend; afterwards the same is a server that goes away. Nothing is freed inside a callback of nghttp2: `ending` is set and conn_pump() sees it.
  * Includes libevent, nghttp2, OpenSSL. Thread rule: the loop thread. */
 #include "agent/export/grpc_private.h"
 
@@ -27,11 +28,11 @@ struct conn {
 	bool up, is_draining, pumping;
 	bool ending;	 /* close at the end of the pump */
 	bool fatal;	 /* ... for a reason that somebody has to mend */
+	bool calm;	 /* GOAWAY said "enhance your calm" */
 	bool heard;	 /* a byte has come since the connection is up */
 	bool cert_asked; /* the server asked for a client certificate */
 	char why[VERDICT_MESSAGE_MAX];
 	unsigned timeouts; /* in a row, nothing received between */
-	unsigned n_streams;
 	struct resolve *resolve;
 	struct resolve_address addresses[RESOLVE_ADDRESSES_MAX];
 	unsigned n_addresses, at_address;
@@ -49,6 +50,20 @@ static void conn_end(struct conn *conn, bool fatal, const char *why)
 	snprintf(conn->why, sizeof(conn->why), "%s", why);
 }
 
+/* The peer ended it, or what came is not HTTP/2. */
+static void conn_broken(struct conn *conn, const char *why)
+{
+	char text[VERDICT_MESSAGE_MAX];
+
+	/* With TLS the handshake has agreed on HTTP/2. */
+	if (conn->g->spoken || conn->g->tls) {
+		conn_end(conn, false, why);
+		return;
+	}
+	snprintf(text, sizeof(text), "%.120s: " NOT_GRPC, why);
+	conn_end(conn, true, text);
+}
+
 bool conn_is_up(const struct conn *conn)
 {
 	return conn->up && !conn->ending;
@@ -57,6 +72,15 @@ bool conn_is_up(const struct conn *conn)
 static struct grpc_call *next_call(struct grpc_call *c)
 {
 	return (struct grpc_call *)TAILQ_NEXT(&c->call, entry);
+}
+
+static bool has_calls(const struct conn *conn)
+{
+	struct grpc_call *c = (struct grpc_call *)TAILQ_FIRST(&conn->g->transport.active);
+
+	while (c && c->conn != conn)
+		c = next_call(c);
+	return c != NULL;
 }
 
 static struct grpc_call *find_call(struct conn *conn, int32_t stream_id)
@@ -212,8 +236,6 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 	struct grpc_call *c = find_call(conn, stream_id);
 
 	(void)session;
-	if (conn->n_streams)
-		conn->n_streams--;
 	if (!c)
 		return 0;
 	if (c->answer.header_bytes > GRPC_HEADER_BYTES_MAX) {
@@ -224,7 +246,10 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
 		grpc_call_end(c, &v);
 		return 0;
 	}
-	grpc_call_closed(c, h2_code);
+	if (conn->calm && h2_code == NGHTTP2_REFUSED_STREAM)
+		grpc_call_refused(c, true);
+	else
+		grpc_call_closed(c, h2_code);
 	return 0;
 }
 
@@ -233,8 +258,12 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	struct conn *conn = arg;
 
 	(void)session;
-	if (frame->hd.type == NGHTTP2_GOAWAY)
+	if (frame->hd.type == NGHTTP2_SETTINGS && !(frame->hd.flags & NGHTTP2_FLAG_ACK))
+		conn->g->spoken = true;
+	if (frame->hd.type == NGHTTP2_GOAWAY) {
+		conn->calm = frame->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM;
 		conn_drain(conn);
+	}
 	if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK))
 		evtimer_del(conn->timer);
 	return 0;
@@ -250,11 +279,9 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	(void)error;
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
-	if (conn->n_streams)
-		conn->n_streams--;
 	c = find_call(conn, frame->hd.stream_id);
 	if (c)
-		grpc_call_refused(c);
+		grpc_call_refused(c, conn->calm);
 	return 0;
 }
 
@@ -352,12 +379,11 @@ static void submit(struct conn *conn, struct grpc_call *c)
 	if (id < 0) {
 		/* Out of stream numbers, or of memory: a new connection has both. */
 		conn_drain(conn);
-		grpc_call_refused(c);
+		grpc_call_refused(c, false);
 		return;
 	}
 	c->conn = conn;
 	c->stream_id = id;
-	conn->n_streams++;
 }
 
 void conn_submit_waiting(struct conn *conn)
@@ -424,7 +450,7 @@ static void push(struct conn *conn)
 		conn->timeouts = 0;
 		n = nghttp2_session_mem_recv(conn->session, data, len);
 		if (n < 0) {
-			conn_end(conn, false, nghttp2_strerror((int)n));
+			conn_broken(conn, nghttp2_strerror((int)n));
 			return;
 		}
 		evbuffer_drain(in, (size_t)n);
@@ -441,11 +467,11 @@ void conn_pump(struct conn *conn)
 		pull(conn);
 	}
 	conn->pumping = false;
-	if (!conn->ending && conn->up && conn->is_draining && conn->n_streams == 0)
+	if (!conn->ending && conn->up && conn->is_draining && !has_calls(conn))
 		conn_end(conn, false, "drained");
 	if (!conn->ending && conn->up && !nghttp2_session_want_read(conn->session) &&
 	    !nghttp2_session_want_write(conn->session))
-		conn_end(conn, false, "the HTTP/2 session has ended");
+		conn_broken(conn, "the HTTP/2 session has ended");
 	if (conn->ending)
 		conn_close(conn);
 }
@@ -488,6 +514,7 @@ static void on_connected(struct conn *conn)
 	evtimer_del(conn->timer);
 	set_socket(conn);
 	conn->up = true;
+	conn->g->secured = conn->g->tls != NULL;
 	conn->g->transport.connections++;
 	if (!alpn_is_h2(conn))
 		conn_end(conn, true,
@@ -513,23 +540,51 @@ static bool try_next(struct conn *conn)
 	return true;
 }
 
-static void explain_end(const struct conn *conn, int error, char why[VERDICT_MESSAGE_MAX])
+/* The peer accepted the connection and cut it off instead of a TLS handshake, which no peer of this
+ * transport has completed so far; another address may be a better one. */
+static bool is_not_tls(const struct conn *conn, short what, int error)
 {
-	if (!conn->up)
+	return conn->g->tls && !conn->up && !conn->g->secured &&
+	       conn->at_address >= conn->n_addresses &&
+	       (what & BEV_EVENT_EOF || error == 0 || error == ECONNRESET || error == EPIPE);
+}
+
+/* Why it ended, as a sentence; true when somebody has to mend it. */
+static bool explain_end(const struct conn *conn, short what, int error,
+			char why[VERDICT_MESSAGE_MAX])
+{
+	SSL *ssl = bufferevent_openssl_get_ssl(conn->bev);
+
+	if (ssl && (what & BEV_EVENT_ERROR) &&
+	    tls_explain(ssl, bufferevent_get_openssl_error(conn->bev), why))
+		return true;
+	/* TLS 1.3 refuses a client only after the handshake, and a reset may overtake the alert
+	 * that says why. */
+	if (conn->cert_asked && !conn->heard) {
+		snprintf(why, VERDICT_MESSAGE_MAX,
+			 "the server asked for a client certificate and closed the connection");
+		return true;
+	}
+	if (is_not_tls(conn, what, error)) {
+		snprintf(why, VERDICT_MESSAGE_MAX,
+			 "the connection ended within the TLS handshake: does the endpoint speak "
+			 "TLS (did you mean http://?)");
+		return true;
+	}
+	if (conn->up)
+		snprintf(why, VERDICT_MESSAGE_MAX, "the server closed the connection");
+	else
 		snprintf(why, VERDICT_MESSAGE_MAX, "connect: %s",
 			 error ? evutil_socket_error_to_string(error) : "the connection ended");
-	else
-		snprintf(why, VERDICT_MESSAGE_MAX, "the server closed the connection%s",
-			 conn->heard ? "" : " without a word: is it gRPC? (HTTP is on :4318)");
+	return false;
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct conn *conn = arg;
 	int error = EVUTIL_SOCKET_ERROR();
-	SSL *ssl = bufferevent_openssl_get_ssl(bev);
 	char why[VERDICT_MESSAGE_MAX];
-	bool fatal = false;
+	bool fatal;
 
 	if (what & BEV_EVENT_CONNECTED) {
 		on_connected(conn);
@@ -541,19 +596,11 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 		push(conn);
 		conn->pumping = false;
 	}
-	if (ssl && (what & BEV_EVENT_ERROR))
-		fatal = tls_explain(ssl, bufferevent_get_openssl_error(bev), why);
-	if (!fatal && conn->cert_asked && !conn->heard) {
-		/* TLS 1.3 refuses a client only after the handshake, and a reset may overtake the
-		 * alert that says why. */
-		fatal = true;
-		snprintf(why, sizeof(why),
-			 "the server asked for a client certificate and closed the "
-			 "connection");
-	}
-	if (!fatal)
-		explain_end(conn, error, why);
-	conn_end(conn, fatal, why);
+	fatal = explain_end(conn, what, error, why);
+	if (conn->up && !fatal)
+		conn_broken(conn, why);
+	else
+		conn_end(conn, fatal, why);
 	if (!try_next(conn))
 		conn_close(conn);
 }

@@ -62,6 +62,8 @@ struct grpc {
 	struct conn *current;  /* takes new streams, or is on its way to */
 	struct conn *draining; /* list */
 	struct event *again;   /* refused streams are offered again */
+	bool spoken;	       /* HTTP/2 (its SETTINGS) has come on some connection */
+	bool secured;	       /* ... and some TLS handshake has been completed */
 };
 
 /* ---- grpc.c: a stream's end becomes a verdict ---- */
@@ -70,8 +72,9 @@ struct grpc {
 void grpc_answer_reset(struct grpc_call *c);
 /* The stream has ended by itself (h2_code 0) or was reset. */
 void grpc_call_closed(struct grpc_call *c, uint32_t h2_code);
-/* The server has certainly not looked at it (refused, above GOAWAY's last stream). */
-void grpc_call_refused(struct grpc_call *c);
+/* The server has certainly not looked at it (refused, above GOAWAY's last stream). `calm`: it asked
+ * to be left alone, so it is not offered again at once. */
+void grpc_call_refused(struct grpc_call *c, bool calm);
 /* The connection ended under it. `fatal`: for a reason somebody has to mend. */
 void grpc_call_cut(struct grpc_call *c, bool fatal, const char *why);
 void grpc_call_end(struct grpc_call *c, const struct verdict *v);

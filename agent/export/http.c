@@ -28,6 +28,7 @@ struct http {
 	struct transport transport;
 	CURLM *multi;
 	struct event *timer;
+	SSL_CTX *tls;	 /* the material checked, the CAs parsed; NULL: no TLS */
 	bool no_proxy;	 /* this machine is never behind one */
 	bool cert_asked; /* the server asked for a client certificate, on any connection */
 	char address[URL_TEXT_MAX];
@@ -372,8 +373,12 @@ static int on_asked(SSL *ssl, void *arg)
 /* Connections outlive calls: what they point to is the transport. */
 static CURLcode set_context(CURL *easy, void *context, void *arg)
 {
+	struct http *h = arg;
+
 	(void)easy;
-	SSL_CTX_set_cert_cb(context, on_asked, arg);
+	SSL_CTX_set_cert_cb(context, on_asked, h);
+	if (h->tls)
+		SSL_CTX_set1_cert_store(context, SSL_CTX_get_cert_store(h->tls));
 	return CURLE_OK;
 }
 
@@ -419,7 +424,9 @@ static void set_options(struct http_call *c)
 	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, set_context);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, h);
-	set_blob(e, CURLOPT_CAINFO_BLOB, o->tls.ca_pem);
+	/* set_context() brings the CAs: libcurl would read the bundle's file within the loop. */
+	curl_easy_setopt(e, CURLOPT_CAINFO, NULL);
+	curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	set_blob(e, CURLOPT_SSLCERT_BLOB, o->tls.client_cert_pem);
 	set_blob(e, CURLOPT_SSLKEY_BLOB, o->tls.client_key_pem);
 }
@@ -469,7 +476,7 @@ static int http_open(struct transport *t, char reason[VERDICT_MESSAGE_MAX])
 		snprintf(reason, VERDICT_MESSAGE_MAX, "this libcurl resolves names by waiting");
 		return -EINVAL;
 	}
-	err = t->url.tls ? tls_check(&t->options.tls, reason) : 0;
+	err = t->url.tls ? tls_context_new(&t->options.tls, &h->tls, reason) : 0;
 	if (err)
 		return err;
 	/* Put together again from its checked parts: what libcurl reads is what was checked. */
@@ -483,6 +490,7 @@ static int http_open(struct transport *t, char reason[VERDICT_MESSAGE_MAX])
 		curl_multi_cleanup(h->multi);
 		if (h->timer)
 			event_free(h->timer);
+		SSL_CTX_free(h->tls);
 		return -ENOMEM;
 	}
 	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
@@ -500,6 +508,7 @@ static void http_close(struct transport *t)
 	/* Its sockets go first: closing them still calls for events to be removed. */
 	curl_multi_cleanup(h->multi);
 	event_free(h->timer);
+	SSL_CTX_free(h->tls);
 }
 
 const struct protocol http_protocol = {

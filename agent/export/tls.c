@@ -1,11 +1,14 @@
-/* agent/export/tls.c - the client side of TLS. Includes OpenSSL; the loop thread. */
+/* agent/export/tls.c - the client side of TLS. Includes OpenSSL, pthread; the loop thread, but for
+ * tls_system_ca(). */
 #include "agent/export/tls.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TLS_ALERT_FIRST = 1000 /* reasons from here on are alerts of the peer */ };
@@ -30,6 +33,50 @@ static int no_password(char *buf, int size, int writing, void *arg)
 	return 0;
 }
 
+/* ---- the system's CAs ------------------------------------------------------------------------- */
+
+static pthread_mutex_t system_lock = PTHREAD_MUTEX_INITIALIZER;
+static X509_STORE *system_store; /* of the process; never freed */
+
+static bool load_system(X509_STORE *store)
+{
+	/* Debian and its kin; Red Hat and its kin. */
+	static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt",
+					      "/etc/pki/tls/certs/ca-bundle.crt"};
+	const char *file = secure_getenv(X509_get_default_cert_file_env());
+	const char *dir = secure_getenv(X509_get_default_cert_dir_env());
+
+	if (dir && !X509_STORE_load_path(store, dir))
+		return false;
+	if (file)
+		return X509_STORE_load_file(store, file);
+	for (size_t i = 0; i < sizeof(bundles) / sizeof(bundles[0]); i++)
+		if (X509_STORE_load_file(store, bundles[i]))
+			return true;
+	return dir || X509_STORE_set_default_paths(store);
+}
+
+int tls_system_ca(void)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&system_lock);
+	if (!system_store) {
+		X509_STORE *store = X509_STORE_new();
+
+		/* Without any it is empty, and each server is refused with the reason. */
+		if (store)
+			(void)load_system(store);
+		ERR_clear_error();
+		system_store = store;
+		err = store ? 0 : -ENOMEM;
+	}
+	pthread_mutex_unlock(&system_lock);
+	return err;
+}
+
+/* ---- material ----------------------------------------------------------------------------------- */
+
 static BIO *text_bio(const char *pem)
 {
 	return BIO_new_mem_buf(pem, -1);
@@ -46,6 +93,8 @@ static int use_ca(SSL_CTX *context, const char *pem, char reason[VERDICT_MESSAGE
 		X509_free(cert);
 	}
 	BIO_free(bio);
+	/* What the operator names is trusted, be it an authority between or the server's own. */
+	X509_STORE_set_flags(SSL_CTX_get_cert_store(context), X509_V_FLAG_PARTIAL_CHAIN);
 	/* The end of the text is an error to PEM_read as well. */
 	if (n && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE)
 		ERR_clear_error();
@@ -98,8 +147,10 @@ static int use_material(SSL_CTX *context, const struct transport_tls *tls,
 	ERR_clear_error();
 	if (tls->ca_pem)
 		err = use_ca(context, tls->ca_pem, reason);
-	else if (SSL_CTX_set_default_verify_paths(context) != 1)
-		err = fail(reason, "the system's CA certificates cannot be read");
+	else if (tls_system_ca() == 0)
+		SSL_CTX_set1_cert_store(context, system_store);
+	else
+		err = -ENOMEM;
 	if (!err && tls->client_cert_pem)
 		err = use_client_cert(context, tls->client_cert_pem, reason);
 	if (!err && tls->client_key_pem)

@@ -14,7 +14,12 @@
 int tls_context_new(const struct transport_tls *tls, SSL_CTX **ret_context,
 		    char reason[VERDICT_MESSAGE_MAX]);
 
-/* Check the PEM texts alone (for libcurl, which takes them as they are). 0; -EPROTO; -ENOMEM. */
+/* Read the system's CA certificates, once a process: $SSL_CERT_FILE, else the distribution's bundle, else
+ * what OpenSSL was built with, which (as $SSL_CERT_DIR) is looked up during handshakes. Every context
+ * without a CA of its own shares them, so handshakes open no file. Any thread; 0; -ENOMEM. */
+int tls_system_ca(void);
+
+/* Check the PEM texts alone. 0; -EPROTO; -ENOMEM. */
 int tls_check(const struct transport_tls *tls, char reason[VERDICT_MESSAGE_MAX]);
 
 /* A session that will only accept a certificate of this host. *asked (lives as long as the session)

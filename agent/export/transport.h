@@ -18,6 +18,13 @@ struct transport;
 
 /* ---- verdicts ---------------------------------------------------------------------------------- */
 
+/* One deliberate deviation from the OTLP specification, which calls these answers not retryable, that
+ * is, to be dropped: gRPC UNAUTHENTICATED (16), PERMISSION_DENIED (7), UNIMPLEMENTED (12) and HTTP 401,
+ * 403, 404, 405, 407 are VERDICT_CONFIG. They speak of the sender's address or credential, not of the
+ * data: an expired token or a mistyped path would cost everything until somebody looks, while a spool
+ * keeps it until it is mended. So are redirects, which are not followed. The cost is bounded: such a request is tried again slowly, and the
+ * bounds of queue, spool and age hold. What the specification drops and is about the data (400, 500,
+ * INVALID_ARGUMENT ...) is VERDICT_REFUSED. */
 enum verdict_kind {
 	VERDICT_ACCEPTED,  /* all of it, or all but `rejected` items; never to be sent again */
 	VERDICT_RETRY,	   /* not now; send again after back-off, and not before delay_ms */
@@ -68,7 +75,9 @@ typedef void (*transport_done)(void *arg, const struct verdict *verdict);
 enum transport_protocol { TRANSPORT_GRPC, TRANSPORT_HTTP_PROTOBUF, TRANSPORT_HTTP_JSON };
 
 struct transport_tls {
-	/* PEM texts; NULL = the system's CAs, no client certificate. */
+	/* PEM texts; NULL = the system's CAs, no client certificate. The system's are read once a process,
+	 * by the first transport_new() that needs them or before by tls_system_ca() (tls.h); those that
+	 * change later are known after a restart. */
 	const char *ca_pem;
 	const char *client_cert_pem;
 	const char *client_key_pem;
@@ -94,8 +103,8 @@ struct transport_options {
 			char message[VERDICT_MESSAGE_MAX]);
 };
 
-/* Copies what it is given. The process ignores SIGPIPE. 0; -EINVAL the URL or a header; -EPROTO the TLS material (reason says which part);
- * -ENOMEM. Does not connect before the first request. */
+/* Copies what it is given. The process ignores SIGPIPE. 0; -EINVAL the URL or a header; -EPROTO the TLS
+ * material (reason says which part); -ENOMEM. Does not connect before the first request. */
 int transport_new(struct event_base *base, const struct transport_options *options,
 		  struct transport **ret_transport, char reason[VERDICT_MESSAGE_MAX]);
 /* Accepts NULL, returns NULL. Every request under way ends CANCELLED before it returns; allowed within

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""make demo: three nodes, an agent beside each, and a Prometheus that scrapes the agents.
+"""make demo: three nodes, an agent beside each, a Prometheus that scrapes the agents, and an OTLP
+receiver that gets what they export and at the end shows one trace through the cluster as a tree.
+
+With OTEL_EXPORTER_OTLP_ENDPOINT (or one signal's own) in the environment there is no receiver: agents
+export to where it says. Nodes and agents get the demo's environment as it is.
 
 Prints the URLs to open and a live line for each node until Ctrl-C, or until DEMO_SECONDS have passed
 since everything answered. Everything it made is gone afterwards. Exit code 0 only when the whole
@@ -22,6 +26,8 @@ import urllib.request
 
 import state
 
+RECEIVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../verifiers/otlp_grpc.py")
+ENDPOINTS = ["OTEL_EXPORTER_OTLP_" + part + "ENDPOINT" for part in ("", "TRACES_", "METRICS_", "LOGS_")]
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 10
 
@@ -153,7 +159,7 @@ class Demo:
         self.seconds = setting("DEMO_SECONDS", 0)
         self.state_file = os.environ.get("DEMO_STATE", "")
         self.shm_prefix = os.environ.get("DEMO_SHM_PREFIX", "/dev/shm/blix")
-        self.programs = []
+        self.programs, self.receiver, self.receiver_port = [], None, 0
         self.dir = tempfile.mkdtemp(prefix="blixard-demo-")
         self.nodes = [Node(self, index) for index in (1, 2, 3)]
         self.prometheus_url = f"http://127.0.0.1:{self.prometheus_port}"
@@ -220,12 +226,41 @@ class Demo:
             for node, entry in zip(self.nodes, s["nodes"]):
                 entry["pid"], entry["agent_pid"] = node.node.process.pid, node.agent.process.pid
 
+    # ---- OpenTelemetry --------------------------------------------------------------------------
+    def start_receiver(self):
+        self.receiver = self.start("otlp", ["/usr/bin/python3", RECEIVER, "--protos", "ours", "--tree"])
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not self.receiver_port:
+            if not self.receiver.alive() or time.monotonic() > deadline:
+                raise DemoError(f"the OTLP receiver does not start:\n{self.receiver.last_lines()}")
+            time.sleep(0.02)
+            with open(self.receiver.log_path, errors="replace") as log:
+                self.receiver_port = next((int(line.split()[1]) for line in log if line.startswith("listening ")), 0)
+
+    def agent_environment(self, node):
+        env = dict(os.environ)
+        for variable, name in (("STATE_DIRECTORY", "agent"), ("RUNTIME_DIRECTORY", "run")):
+            env[variable] = os.path.join(self.dir, f"{name}{node.index}")
+            os.mkdir(env[variable], 0o700)
+        if self.receiver:
+            for part in ("", "TRACES_", "METRICS_", "LOGS_"):  # whatever is set was not meant for this receiver
+                env.pop(f"OTEL_EXPORTER_OTLP_{part}PROTOCOL", None)
+            env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{self.receiver_port}"
+            env.setdefault("OTEL_METRIC_EXPORT_INTERVAL", "2000")
+        return env
+
+    def print_tree(self):
+        """What the receiver wrote when it ended, after the agents had sent the last they had."""
+        with open(self.receiver.log_path, errors="replace") as log:
+            lines = [line.rstrip("\n") for line in log]
+        print("\nwhat the OTLP receiver got, one trace of it:")
+        for line in lines:
+            if not line.startswith("listening "):
+                print("  " + line)
+
     def start_agent(self, node):
-        state = os.path.join(self.dir, f"agent{node.index}")
-        os.mkdir(state)
-        node.agent = self.start(f"agent{node.index}",
-                                [f"{self.build}/blixard-agent", "--shm", node.shm],
-                                dict(os.environ, STATE_DIRECTORY=state))
+        node.agent = self.start(f"agent{node.index}", [f"{self.build}/blixard-agent", "--shm", node.shm],
+                                self.agent_environment(node))
 
     def start_prometheus(self):
         targets = json.dumps([f"127.0.0.1:{n.agent_port}" for n in self.nodes])
@@ -271,6 +306,10 @@ class Demo:
         for node in self.nodes:
             print(f"  node {node.index}       {node.url}/   /metrics /health /status.json"
                   f"   file {node.shm}   pid {node.node.process.pid}")
+        if self.receiver:
+            print(f"  OTLP         http://127.0.0.1:{self.receiver_port}/   gRPC; one trace is shown at the end")
+        else:
+            print("  OTLP         to where the environment says: " + ", ".join(v for v in ENDPOINTS if os.environ.get(v)))
         print(f"  logs         {self.dir}/*.log")
         if self.state_file:
             print(f"  faults       test/cluster/fault --state {self.state_file} --help")
@@ -297,18 +336,28 @@ class Demo:
         return healthy and self.scraped() == len(self.nodes) and all(p.alive() for p in self.programs)
 
     # ---- after --------------------------------------------------------------------------------
+    def stop_all(self, programs):
+        deadline = time.monotonic() + STOP_DEADLINE_S
+        for program in reversed(programs):
+            if program.alive():
+                program.process.terminate()
+        for program in programs:
+            program.stop(deadline)
+
     def clean_up(self, keep_logs):
         if self.state_file and os.path.exists(self.state_file):
             state.clean_up(state.read(self.state_file))  # nodes that `fault` has started are nobody's children
             for name in (self.state_file, self.state_file + ".lock"):
                 if os.path.exists(name):
                     os.unlink(name)
-        deadline = time.monotonic() + STOP_DEADLINE_S
-        for program in reversed(self.programs):
-            if program.alive():
-                program.process.terminate()
-        for program in self.programs:
-            program.stop(deadline)
+        agents = [n.agent for n in self.nodes if n.agent]
+        # Who sends ends before who receives: the last spans are to arrive.
+        self.stop_all([p for p in self.programs if p not in agents and p is not self.receiver])
+        self.stop_all(agents)
+        if self.receiver:
+            self.stop_all([self.receiver])
+            if self.receiver_port:
+                self.print_tree()
         for node in self.nodes:
             directory, name = os.path.split(node.shm)
             for entry in os.listdir(directory):
@@ -322,7 +371,9 @@ class Demo:
     def run(self):
         self.check_files()
         self.check_ports()
-        print("starting three nodes, three agents and Prometheus ...")
+        print("starting three nodes, three agents, Prometheus and an OTLP receiver ...")
+        if not any(os.environ.get(variable) for variable in ENDPOINTS):
+            self.start_receiver()
         if self.state_file:
             self.start_relay()
         for node in self.nodes:

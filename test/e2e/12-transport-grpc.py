@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# timeout: 300 s
+# timeout: 600 s
 """Goal: whatever a gRPC server does, each request gets exactly one verdict, and the right one.
 
 Method: transport_send against Debian's grpcio (C core, official protos from npm where they can be
@@ -8,11 +8,16 @@ request was answered twice or never and that no descriptor was left (transport_s
 """
 
 import os
+import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
-from otlp_testbed import expect, main, wait_for  # noqa: E402
+from otlp_testbed import check_refused_certificates, expect, main, wait_for  # noqa: E402
+
+
+STATUSES = {1: "retry", 2: "refused", 3: "refused", 4: "retry", 5: "refused", 6: "refused", 7: "config_error", 8: "too_large", 9: "refused",
+            10: "retry", 11: "retry", 12: "config_error", 13: "refused", 14: "retry", 15: "retry", 16: "config_error"}
 
 
 def hostile(mode, name, **wanted):
@@ -80,6 +85,29 @@ def goaway_below(bed):
     assert {v["verdict"] for v in got} == {"accepted"}, (got, r.text())
 
 
+def goaway_calm(bed):
+    """GOAWAY ENHANCE_YOUR_CALM: what was not looked at waits long, what was may have been taken"""
+    r = bed.hostile("goaway-calm")
+    got = {v["verdict"]: v for v in bed.send(r.url(), body=bed.body(), count=3, concurrency=3)}
+    assert set(got) == {"accepted", "throttle"}, (got, r.text())
+    expect(got["throttle"], delay_ms=10000, message="ENHANCE_YOUR_CALM")
+    assert r.text().count("connection") == 1, r.text()
+    r = bed.hostile("goaway-calm-taken")
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="lost", code=-1, message="closed")
+
+
+def wrong_endpoint(bed):
+    """who never spoke HTTP/2 is the wrong endpoint; who did and goes away is a server that goes away"""
+    for mode in ("close", "reset", "garbage", "http1", "raw-http1"):
+        r = bed.hostile(mode)
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="config_error", code=-1, message="4318")
+    c = bed.certificates()
+    r = bed.grpc(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict="config_error", code=-1, message="4318")
+    r = bed.hostile("leaves")
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="lost", code=-1, message="closed")
+
+
 def frozen(bed):
     """grpc-frozen-server-reconnect: after two timeouts the dead connection is not used again"""
     r = bed.grpc()
@@ -89,7 +117,8 @@ def frozen(bed):
     got = bed.finish(p)
     r.thaw()
     assert {v["verdict"] for v in got} == {"lost"}, got
-    assert "connections 3" in bed.said or "connections 2" in bed.said, bed.said
+    # Two requests time out on each connection; the fifth is the third one's first.
+    assert "connections 3" in bed.said, bed.said
 
 
 def mute(bed):
@@ -115,9 +144,7 @@ def deadline(bed):
 def statuses(bed):
     """every status of the table, from grpcio, means what OTLP says"""
     r = bed.grpc()
-    table = {1: "retry", 2: "refused", 3: "refused", 4: "retry", 5: "refused", 6: "refused", 7: "config_error", 8: "too_large", 9: "refused",
-             10: "retry", 11: "retry", 12: "config_error", 13: "refused", 14: "retry", 15: "retry", 16: "config_error"}
-    for code, kind in table.items():
+    for code, kind in STATUSES.items():
         r.order(mode="status", code=code, message="sch\u00f6n")
         expect(bed.send(r.url(), body=bed.body())[0], verdict=kind, code=code, message="sch\u00f6n", delay_ms=0)
 
@@ -165,7 +192,12 @@ def tls(bed):
         expect(bed.send(r.url(host), **mine)[0], verdict="accepted")
     expect(bed.send(r.url(), **mine | {"ca": c["other_ca"]})[0], verdict="config_error", message="certificate is refused")
     expect(bed.send(r.url(), ca=c["ca"], body=bed.body())[0], verdict="config_error")
-    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict={"retry", "lost", "config_error"})
+    expect(bed.send(r.url().replace("https", "http"), body=bed.body())[0], verdict="config_error", message="4318")
+
+
+def refused_certificates(bed):
+    """a certificate for another host, an expired one and a self-signed one are refused"""
+    check_refused_certificates(bed, bed.grpc)
 
 
 def h1_only(bed):
@@ -179,9 +211,12 @@ def h1_only(bed):
 def plain_for_tls(bed):
     """https:// towards a server without TLS says so"""
     r = bed.grpc()
-    expect(bed.send(r.url().replace("http", "https"), body=bed.body(), timeout_ms=5000)[0], verdict={"config_error", "retry"})
+    expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="does not speak TLS")
     r = bed.hostile("raw-http1")
     expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="does not speak TLS")
+    for mode in ("close", "reset"):
+        r = bed.hostile(mode)
+        expect(bed.send(r.url().replace("http", "https"), body=bed.body())[0], verdict="config_error", message="did you mean http://?")
 
 
 def refused(bed):
@@ -195,8 +230,13 @@ def refused(bed):
 
 
 def unresolved(bed):
-    """a name that does not exist"""
-    expect(bed.send("http://no-such-host.invalid:4317", body=bed.body(), timeout_ms=20000)[0], verdict={"config_error", "retry"})
+    """a name that does not exist is for the operator; a resolver that does not answer is not"""
+    name = "no-such-host.invalid"
+    try:
+        socket.getaddrinfo(name, 4317)
+    except socket.gaierror as error:  # which of the two it is depends on where this runs
+        kind = "config_error" if error.errno == socket.EAI_NONAME else "retry"
+    expect(bed.send(f"http://{name}:4317", body=bed.body(), timeout_ms=60000)[0], verdict=kind, code=-1, message="cannot be resolved")
 
 
 def cancel(bed):
@@ -221,8 +261,96 @@ def bad_material(bed):
     assert bed.send("http://127.0.0.1:1", header="x=a\r\ny: z")[0]["error"] == "EINVAL"
 
 
+# ---- the same from @grpc/grpc-js, which shares nothing with the C core -----------------------------
+
+def js_requests(bed):
+    """grpc-js: second-request, and 1500 requests on one connection with at most 4 streams at once"""
+    r = bed.grpcjs()
+    got = bed.send(r.url("localhost"), body=bed.body(), count=1500, concurrency=50, gzip=True, deadline_s=200,
+                   header="authorization=Bearer your-token")
+    assert len(got) == 1500 and {v["verdict"] for v in got} == {"accepted"}, got[:3]
+    requests = r.lines("request")
+    assert len(requests) == len(r.lines("span")) == 1500 and len({l["peer"] for l in requests}) == 1, len(requests)
+    assert max(l["running"] for l in requests) <= 4
+    assert {l["metadata"]["authorization"] for l in requests} == {"Bearer your-token"}
+    assert 0 < requests[0]["deadline_ms"] <= 10500, requests[0]
+
+
+def js_statuses(bed):
+    """grpc-js: trailers-only with each status of the table, and its words"""
+    r = bed.grpcjs()
+    for code, kind in STATUSES.items():
+        r.order(mode="status", code=code, message="sch\u00f6n 100% %41")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict=kind, code=code, message="sch\u00f6n 100% %41", delay_ms=0)
+
+
+def js_exhausted(bed):
+    """grpc-js: exhausted with and without RetryInfo in grpc-status-details-bin"""
+    r = bed.grpcjs()
+    for code in (8, 14):
+        r.order(mode="status", code=code, retry_delay_s=2.5, message="later")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="throttle", delay_ms=2500, code=code, message="later")
+    r.order(mode="status", code=8)
+    expect(bed.send(r.url(), body=bed.body())[0], verdict="too_large", delay_ms=0)
+
+
+def js_partial(bed):
+    """grpc-js: partial-success-never-retried and partial-warning; gzip-request, gzip-response"""
+    for more in ((), ("--gzip", "1")):
+        r = bed.grpcjs(more=more)
+        r.order(mode="partial", rejected=3, message="three too old")
+        expect(bed.send(r.url(), body=bed.body(spans=5), gzip=True)[0], verdict="accepted", rejected=3, message="three too old")
+        r.order(mode="partial", rejected=0, message="slow down, please")
+        expect(bed.send(r.url(), body=bed.body())[0], verdict="accepted", rejected=0, message="slow down")
+        assert len(r.lines("request")) == 2
+
+
+def js_large(bed):
+    """grpc-js: 4MiB-split, plain and compressed"""
+    r = bed.grpcjs()
+    expect(bed.send(r.url(), body=bed.body(pad=5 << 20))[0], verdict="too_large", code=8)
+    expect(bed.send(r.url(), body=bed.body(pad=5 << 20), gzip=True)[0], verdict="too_large", code=8)
+    expect(bed.send(r.url(), body=bed.body(pad=3 << 20))[0], verdict="accepted")
+
+
+def js_drain(bed):
+    """grpc-js: goaway-drain-no-loss"""
+    r = bed.grpcjs()
+    r.order(mode="delay", delay_s=0.05)
+    p = bed.sender(r.url(), body=bed.body(), count=200, concurrency=8)
+    wait_for("a quarter of it", lambda: len(r.lines("request")) >= 50)
+    r.drain()
+    kinds = [v["verdict"] for v in bed.finish(p, 120)]
+    # While the port is closed a connection is refused: an honest retry, never received.
+    assert set(kinds) <= {"accepted", "retry"}, kinds
+    assert kinds.count("accepted") == len(r.lines("span")) >= 50, (kinds.count("accepted"), len(r.lines("span")))
+
+
+def js_frozen(bed):
+    """grpc-js: frozen-server-reconnect, and the deadline of one call costs the connection nothing"""
+    r = bed.grpcjs()
+    r.order(mode="freeze", times=1)
+    got = bed.send(r.url(), body=bed.body(), count=3, timeout_ms=1500)
+    # The server keeps the deadline as well: whichever clock was first, it is not known to have taken it.
+    assert got[0]["verdict"] in ("lost", "retry") and [v["verdict"] for v in got[1:]] == ["accepted"] * 2, got
+    assert len({l["peer"] for l in r.lines("request")}) == 1
+    r.freeze()
+    got = bed.finish(bed.sender(r.url(), body=bed.body(), count=5, timeout_ms=700))
+    r.thaw()
+    assert {v["verdict"] for v in got} == {"lost"}, got
+    assert "connections 3" in bed.said, bed.said
+
+
+def js_tls(bed):
+    """grpc-js: over TLS"""
+    c = bed.certificates()
+    r = bed.grpcjs(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url("localhost"), ca=c["ca"], body=bed.body())[0], verdict="accepted")
+    expect(bed.send(r.url("localhost"), ca=c["other_ca"], body=bed.body())[0], verdict="config_error", message="certificate is refused")
+
+
 CASES = [
-    second_request, many, headers, statuses, exhausted, large, partial, gzip, drain, goaway_node, goaway_below, deadline, frozen, mute,
+    second_request, many, headers, statuses, exhausted, large, partial, gzip, drain, goaway_node, goaway_below, goaway_calm, wrong_endpoint, deadline, frozen, mute,
     hostile("trailers-only", "grpc-trailers-only: status and decoded message", verdict="refused", code=3, message="café 100% %"),
     hostile("status-last-wins", "grpc-status-last-wins", verdict="retry", code=14, message="last"),
     hostile("no-trailers", "grpc-missing-status-is-not-success", verdict="lost", code=-1),
@@ -239,17 +367,13 @@ CASES = [
     hostile("rst-calm", "RST_STREAM ENHANCE_YOUR_CALM is a long wait", verdict="throttle", delay_ms=10000),
     hostile("rst-refused-always", "REFUSED_STREAM for ever ends as a retry", verdict="retry", message="refused the stream"),
     hostile("rst-refused-twice", "REFUSED_STREAM twice is offered again", verdict="accepted"),
-    hostile("header-bomb", "an answer of 160 kB of headers is cut off", verdict={"refused", "lost", "retry"}),
+    hostile("header-bomb", "an answer of 160 kB of headers is cut off", verdict="refused", message="headers are larger"),
     hostile("body-bomb", "an answer over the limit is cut off", verdict="refused", message="larger"),
     hostile("gzip-bomb", "response-bomb: 64 MiB from 64 kB are not unpacked; it is accepted all the same", verdict="accepted", message="unpacks"),
     hostile("body-short", "OK with a body that breaks off is accepted, with a warning", verdict="accepted", message="cannot be read"),
     hostile("cut", "a connection cut mid-call: nobody knows", verdict="lost"),
-    hostile("goaway-calm", "GOAWAY ENHANCE_YOUR_CALM and the end", verdict={"retry", "lost", "throttle"}),
-    hostile("http1", "an HTTP/1 server is named as what it is", verdict={"config_error", "retry", "lost"}, message="4318"),
-    hostile("raw-http1", "bytes of HTTP/1 are a configuration error", verdict="config_error", message="4318"),
-    hostile("close", "a server that closes without a word", verdict={"lost", "retry"}, message="4318"),
-    hostile("garbage", "bytes of no protocol end the connection, not us", verdict={"retry", "lost"}),
-    tls, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
+    tls, refused_certificates, h1_only, plain_for_tls, refused, unresolved, cancel, bad_material,
+    js_requests, js_statuses, js_exhausted, js_partial, js_large, js_drain, js_frozen, js_tls,
 ]
 
 if __name__ == "__main__":

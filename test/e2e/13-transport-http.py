@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
-from otlp_testbed import expect, main  # noqa: E402
+from otlp_testbed import check_refused_certificates, expect, main  # noqa: E402
 
 PATH = "/v1/traces"
 
@@ -162,10 +162,15 @@ def tls(bed):
     expect(send(bed, r, ca=c["ca"])[0], verdict="config_error")
 
 
+def refused_certificates(bed):
+    """a certificate for another host, an expired one and a self-signed one are refused"""
+    check_refused_certificates(bed, bed.http, PATH)
+
+
 def grpc_port(bed):
     """HTTP towards a gRPC port says so"""
     r = bed.grpc()
-    expect(send(bed, r)[0], verdict={"config_error", "lost", "retry"})
+    expect(send(bed, r)[0], verdict="config_error", code=-1, message="4317")
 
 
 def cancel(bed):
@@ -178,4 +183,4 @@ def cancel(bed):
 
 if __name__ == "__main__":
     sys.exit(main([official, headers, no_expect, statuses, retry_after, error_bodies, partial, partial_json, odd_success, redirect, closed, frozen,
-                   refused, proxy, tls, grpc_port, cancel]))
+                   refused, proxy, tls, refused_certificates, grpc_port, cancel]))

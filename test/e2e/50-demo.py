@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-# timeout: 150 s
+# timeout: 300 s
 """Goal: `make demo` shows what it promises, says what is wrong, and leaves nothing behind.
 Method: run the demo on free ports with a short DEMO_SECONDS; while it runs ask the agents and the
-real Prometheus from outside; then take a port away and read the message."""
+real Prometheus from outside, and read the trace it shows at its end; then give it an endpoint and look
+at what arrives there; then take a port away and read the message."""
 
 import glob
 import json
@@ -17,6 +18,9 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+from otlp_testbed import Bed  # noqa: E402
 
 BUILD = os.environ.get("B", "build")
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cluster/demo.py")
@@ -115,7 +119,58 @@ def query(prometheus, expression):
     return [float(r["value"][1]) for r in answer["data"]["result"]]
 
 
+def children(pid):
+    """Program name and environment of each child."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        pids = f.read().split()
+    for child in pids:
+        with open(f"/proc/{child}/cmdline", "rb") as f:
+            name = os.path.basename(f.read().split(b"\0")[0].decode())
+        with open(f"/proc/{child}/environ", "rb") as f:
+            yield name, dict(pair.split("=", 1) for pair in f.read().decode().split("\0") if "=" in pair)
+
+
+def check_tree(lines):
+    head = next((i for i, line in enumerate(lines) if re.match(r"  trace [0-9a-f]{32}: \d+ spans on \d+ nodes$", line)), None)
+    if not check(head is not None, "at its end it shows a trace", lines[-8:]):
+        return
+    check(lines[head].endswith(" on 3 nodes"), "the trace went through all three nodes", lines[head])
+    spans = [line for line in lines[head + 1:] if re.search(r"\+ *[\d.]+ ms +[\d.]+ ms", line)]
+    check(len(spans) >= 5 and re.match(r"  \S", spans[0]) and all(re.match(r"    +\S", line) for line in spans[1:]),
+          "it is one tree: one root, the rest below it", spans[:8])
+    check(any("SendRaftMessage" in line for line in spans) and any("storage.append" in line for line in spans),
+          "it shows messages between nodes and writes to storage", spans[:8])
+
+
+def check_endpoint(env):
+    """An endpoint of the user's own: no receiver, and the whole environment goes on."""
+    mine = {"AWS_REGION": "eu-central-1", "DD_ENV": "demo", "GCP_PROJECT_ID": "p", "AZURE_TENANT_ID": "t", "BLIXARD_DEMO_MARK": "m",
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer your-token", "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    with Bed() as bed:
+        receiver = bed.grpc()
+        mine["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url()
+        demo = Running(DEMO_SECONDS="6", **env, **mine)
+        if not check(demo.wait_for("Prometheus   http", 90), "the demo comes up with an endpoint of the user's", demo.lines):
+            demo.end(1)
+            return
+        started = list(children(demo.process.pid))
+        programs = [(name, e) for name, e in started if name in ("blixard-node", "blixard-agent")]
+        wrong = [name for name, e in programs if not mine.items() <= e.items()]
+        check(len(programs) == 6 and not wrong, "nodes and agents have the user's environment", ([n for n, _ in started], wrong))
+        own = [e.get("RUNTIME_DIRECTORY") for name, e in programs if name == "blixard-agent"]
+        check(len(set(own)) == 3 and None not in own, "each agent has a runtime directory of its own", own)
+        code = demo.end(90)
+        check(code == 0 and not any("OTLP receiver got" in line for line in demo.lines), "no receiver is started", (code, demo.lines[-8:]))
+        nodes = {line["resource"]["service.instance.id"] for line in receiver.lines("span")}
+        check(len(nodes) == 3, "spans of three nodes arrive at the endpoint", nodes)
+        tokens = {line["metadata"].get("authorization") for line in receiver.lines("request")}
+        check(tokens == {"Bearer your-token"}, "every request carries the user's header", tokens)
+        check({line["service"] for line in receiver.lines("request")} >= {"trace", "metrics"}, "traces and metrics arrive")
+
+
 def main():
+    for variable in [v for v in os.environ if v.startswith("OTEL_")]:
+        del os.environ[variable]
     for tool in ("blixard-node", "blixard-agent", "tools/usr/bin/prometheus"):
         if not os.path.exists(f"{BUILD}/{tool}"):
             # A sanitizer build has no tools of its own; the real run has them.
@@ -151,9 +206,11 @@ def main():
     code = demo.end(60)
     check(code == 0, "with DEMO_SECONDS it ends by itself with 0", (code, demo.lines[-8:]))
     check(any("node 1  up" in line for line in demo.lines), "it shows a line for each node", demo.lines)
+    check_tree(demo.lines)
     check(not glob.glob(prefix + "*"), "its files in /dev/shm are gone", glob.glob(prefix + "*"))
     check(all(free(base + i) and free(base + 1000 + i) for i in range(3)), "its ports are free again")
 
+    check_endpoint(env)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", base + 1))

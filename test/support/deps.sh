@@ -12,9 +12,9 @@ set -euo pipefail
 build="gcc make pkg-config libc6-dev libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev
   zlib1g-dev libraft-dev libgrpc-dev libssl-dev clang bpftool libbpf-dev
   libnghttp2-dev libcurl4-openssl-dev libsqlite3-dev"
-demo="$build python3-minimal python3 curl ca-certificates"
+demo="$build python3-minimal python3 python3-grpcio python3-protobuf curl ca-certificates"
 test="$demo g++ git libclang-rt-14-dev libclang-common-14-dev clang-format clang-tidy shellcheck libcriterion-dev
-  python3-prometheus-client python3-protobuf python3-grpcio python3-grpc-tools protobuf-compiler procps iproute2 util-linux strace
+  python3-prometheus-client python3-grpc-tools protobuf-compiler procps iproute2 util-linux strace
   prometheus-cpp-dev libpcp3-dev libpcp-mmv1-dev fio nbdkit libnbd-bin fuse3 e2fsprogs libcap2-bin"
 
 group=${1:-test}

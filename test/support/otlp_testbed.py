@@ -137,6 +137,15 @@ class Bed:
     def grpc(self, protos="ours", tls=None, client_ca=None, more=()):
         return self._python("otlp_grpc.py", protos, tls, client_ca, more)
 
+    def grpcjs(self, tls=None, more=()):
+        """The second gRPC receiver; official protos only, at most 4 streams at once unless told."""
+        protos = self.official()
+
+        def command(r):
+            return ["env", f"NODE_PATH={self.modules}", "node", os.path.join(VERIFIERS, "otlp_grpcjs.js"), "--protos", protos,
+                    "--control", r.control, "--record", r.record, *(("--tls", *tls) if tls else ()), *more]
+        return self._start("otlp_grpcjs", command, bool(tls))
+
     def http(self, protos="ours", tls=None, client_ca=None, more=()):
         return self._python("otlp_http.py", protos, tls, client_ca, more)
 
@@ -147,25 +156,31 @@ class Bed:
         return self._start("hostile", lambda _: command, bool(tls))
 
     def certificates(self):
-        """{ca, cert, key, client_cert, client_key, other_ca}: made now, valid for a day."""
-        made = {}
+        """{ca, cert, key, client_cert, client_key, other_ca}: made now, valid for a day. And three that
+        must be refused, each of which is right but for one thing: other_host (its name), expired (its
+        time), self_signed (its issuer), all with the key `bad_key`."""
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        here = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
         def openssl(*args):
             subprocess.run(["openssl", *args], cwd=self.dir, check=True, capture_output=True)
-        for ca in ("ca", "other_ca"):
-            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-                    "-subj", f"/CN=test {ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
-        for name in ("server", "client"):
+
+        def sign(csr, to, san, *valid):
             with open(os.path.join(self.dir, "ext"), "w", encoding="utf-8") as f:
-                f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-            openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN=test {name}",
-                    "-keyout", f"{name}.key", "-out", f"{name}.csr")
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1",
-                    "-extfile", "ext", "-out", f"{name}.pem")
-        for key, file in (("ca", "ca.pem"), ("other_ca", "other_ca.pem"), ("cert", "server.pem"), ("key", "server.key"),
-                          ("client_cert", "client.pem"), ("client_key", "client.key")):
-            made[key] = os.path.join(self.dir, file)
-        return made
+                f.write(san + "\n")
+            openssl("x509", "-req", "-in", csr, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "ext", "-out", to, *valid)
+        for ca in ("ca", "other_ca"):
+            openssl("req", "-x509", *curve, "-days", "1", "-subj", f"/CN=test {ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")
+        for name in ("server", "client", "bad"):
+            openssl("req", *curve, "-subj", f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        sign("server.csr", "server.pem", here, "-days", "1")
+        sign("client.csr", "client.pem", here, "-days", "1")
+        sign("bad.csr", "other_host.pem", "subjectAltName=DNS:elsewhere.invalid,IP:127.0.0.2", "-days", "1")
+        sign("bad.csr", "expired.pem", here, "-days", "-1")
+        openssl("x509", "-req", "-in", "bad.csr", "-signkey", "bad.key", "-days", "1", "-extfile", "ext", "-out", "self_signed.pem")
+        made = {"cert": "server.pem", "key": "server.key", "client_cert": "client.pem", "client_key": "client.key", "bad_key": "bad.key"}
+        made |= {name: f"{name}.pem" for name in ("ca", "other_ca", "other_host", "expired", "self_signed")}
+        return {name: os.path.join(self.dir, file) for name, file in made.items()}
 
     def body(self, spans=1, name="test", pad=0):
         """An ExportTraceServiceRequest in a file; span ids are random."""
@@ -184,12 +199,12 @@ class Bed:
             f.write(request.SerializeToString())
         return path
 
-    def sender(self, url, *more, env=None, **options):
+    def sender(self, url, *more, env=None, before=(), **options):
         """The running transport_send; options as its own, with underscores."""
         program = os.path.join(BUILD, "test/support/bin/transport_send")
         if not os.access(program, os.X_OK):
             raise Skip(f"{program} is not built")
-        command = [program, "--url", url, *more]
+        command = [*before, program, "--url", url, *more]
         for key, value in options.items():
             command += [f"--{key.replace('_', '-')}"] + ([] if value is True else [str(value)])
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -236,3 +251,37 @@ def expect(got, **wanted):
         ok = value in got[key] if key == "message" else got[key] in value if isinstance(value, (set, tuple, range)) else got[key] == value
         if not ok:
             raise AssertionError(f"{key}: wanted {value!r}, got {got}")
+
+
+def check_refused_certificates(bed, start, path=""):
+    """A server's certificate that is wrong in one thing is refused with that thing as the reason, however
+    the host is written; the same server with the right certificate is accepted."""
+    c = bed.certificates()
+    for name, word in (("other_host", ("mismatch", "match")), ("expired", ("expired",)), ("self_signed", ("self-signed", "self signed"))):
+        r = start(tls=(c[name], c["bad_key"]))
+        for host in ("localhost", "127.0.0.1"):
+            got = bed.send(r.url(host, path), protocol=start.__name__, ca=c["ca"], body=bed.body())[0]
+            expect(got, verdict="config_error", code=-1)
+            if not any(w in got["message"] for w in word):
+                raise AssertionError(f"{name} by {host}: {got}")
+        if r.lines("request"):
+            raise AssertionError(f"{name}: the request reached a server that was not to be trusted")
+    r = start(tls=(c["cert"], c["key"]))
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, ca=c["ca"], body=bed.body())[0], verdict="accepted")
+    # Without --ca the system's authorities decide, and they do not know ours.
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, body=bed.body())[0], verdict="config_error")
+    # ... until it is told of it; and the file is opened once, before anybody is connected to.
+    expect(bed.send(r.url("localhost", path), protocol=start.__name__, body=bed.body(), env={"SSL_CERT_FILE": c["ca"]})[0], verdict="accepted")
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed, which shows that handshakes open no file; the certificates themselves were judged well")
+    trace = os.path.join(bed.dir, "trace")
+    p = bed.sender(r.url("127.0.0.1", path), protocol=start.__name__, body=bed.body(), count=3, before=("strace", "-f", "-o", trace, "-e", "trace=open,openat,connect"),
+                   env={"SSL_CERT_FILE": c["ca"]})
+    if [v["verdict"] for v in bed.finish(p)] != ["accepted"] * 3:
+        raise AssertionError("not accepted under strace")
+    with open(trace, encoding="utf-8", errors="replace") as f:
+        calls = f.read().splitlines()
+    connected = next(i for i, line in enumerate(calls) if "connect(" in line and "sin_port" in line)
+    late = [line for line in calls[connected:] if "open" in line and ("ssl" in line or ".pem" in line or ".crt" in line)]
+    if sum(c["ca"] in line for line in calls) != 1 or late:
+        raise AssertionError(f"certificates opened: {late or [line for line in calls if c['ca'] in line]}")

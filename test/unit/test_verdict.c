@@ -1,13 +1,17 @@
 /* Goal: what a server said becomes the verdict that the OTLP specification asks for, and no bytes
  * of a server can do more than that.
  * Method: the whole tables; Retry-After and RetryInfo on both sides of their limits; a valid
- * google.rpc.Status cut at every length and with every byte changed, ending where memory ends. */
+ * google.rpc.Status cut at every length and with every byte changed, ending where memory ends; 100,000
+ * mutations of it and of each header, each ending where its heap block ends. */
 #include "agent/export/verdict.h"
 #include "test/support/guard_page.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 enum { NOW_S = 1700000000 /* Tue, 14 Nov 2023 22:13:20 GMT */ };
 
@@ -223,4 +227,176 @@ Test(verdict, a_reset_means_what_its_code_says)
 	cr_expect_eq(v.kind, VERDICT_LOST);
 	verdict_from_reset(0x99, false, &v);
 	cr_expect_eq(v.kind, VERDICT_RETRY);
+}
+
+/* ---- 100,000 hostile answers ----------------------------------------------------------------- */
+
+enum { HOSTILE_ROUNDS = 100000 };
+
+static uint64_t random_state;
+
+static uint32_t draw(uint32_t below)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (uint32_t)(random_state >> 32) % below;
+}
+
+/* One printable line of UTF-8 that ends within its field, with a kind, a delay and a count in range. */
+static void sane(const struct verdict *v, uint32_t round)
+{
+	mbstate_t state = {0};
+	const char *at = v->message;
+
+	cr_assert_lt((unsigned)v->kind, VERDICT_KINDS, "round %u", round);
+	cr_assert_leq(v->delay_ms, VERDICT_DELAY_MAX_MS, "round %u", round);
+	if (v->delay_ms)
+		cr_assert_eq(v->kind, VERDICT_THROTTLE, "round %u", round);
+	cr_assert_lt(strnlen(v->message, VERDICT_MESSAGE_MAX), VERDICT_MESSAGE_MAX, "round %u",
+		     round);
+	for (const char *c = at; *c; c++)
+		cr_assert((unsigned char)*c >= ' ' && *c != 0x7f, "round %u: %s", round, at);
+	cr_assert_neq(mbsrtowcs(NULL, &at, 0, &state), (size_t)-1, "round %u: %s", round, at);
+}
+
+static const char base64_digits[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* An encoder of its own, so that the decoder is not its own judge. */
+static size_t to_base64(const uint8_t *data, size_t len, char *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i += 3) {
+		uint32_t bits = (uint32_t)data[i] << 16;
+
+		bits |= i + 1 < len ? (uint32_t)data[i + 1] << 8 : 0;
+		bits |= i + 2 < len ? data[i + 2] : 0;
+		for (int digit = 0; digit < 4; digit++)
+			out[n++] = (size_t)digit > len - i
+					   ? '='
+					   : base64_digits[bits >> (18 - 6 * digit) & 63];
+	}
+	return n;
+}
+
+/* `whole` with a few bytes changed, cut, doubled; now and then only noise. */
+static size_t mutate(uint8_t *bytes)
+{
+	size_t len = whole_len;
+
+	memcpy(bytes, whole, len);
+	if (draw(8) == 0) {
+		len = draw(256);
+		for (size_t i = 0; i < len; i++)
+			bytes[i] = (uint8_t)draw(256);
+		return len;
+	}
+	for (uint32_t i = draw(4); i > 0; i--)
+		bytes[draw((uint32_t)len)] = (uint8_t)draw(256);
+	if (draw(4) == 0)
+		len = draw((uint32_t)len + 1);
+	if (draw(8) == 0) {
+		memcpy(bytes + len, whole, whole_len);
+		len += whole_len;
+	}
+	return len;
+}
+
+/* The text on the heap to the byte, where a sanitizer sees one byte of over-read. */
+static char *exact(const char *text, size_t len)
+{
+	char *copy = malloc(len + 1);
+
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+Test(verdict, a_hundred_thousand_hostile_details_give_verdicts_in_range, .timeout = 300)
+{
+	unsigned throttled = 0, plain = 0, refused = 0;
+	struct verdict v;
+
+	set_up();
+	setlocale(LC_ALL, "C.UTF-8");
+	random_state = 0x9e3779b97f4a7c15;
+	for (uint32_t round = 0; round < HOSTILE_ROUNDS; round++) {
+		uint8_t bytes[512], back[512];
+		char text[1024], words[VERDICT_MESSAGE_MAX];
+		size_t len = mutate(bytes), n = to_base64(bytes, len, text);
+		char *details = exact(text, n);
+		int status = (int)draw(20) - 1;
+
+		cr_assert_eq(verdict_base64(details, back, sizeof(back)), (long)len, "%s", details);
+		cr_assert_arr_eq(back, bytes, len);
+		verdict_from_grpc(status, details, details, &v);
+		sane(&v, round);
+		if (verdict_status_message(bytes, len, words) == 0)
+			cr_assert_lt(strlen(words), (size_t)VERDICT_MESSAGE_MAX);
+		verdict_from_grpc(14, NULL, details, &v);
+		throttled += v.kind == VERDICT_THROTTLE;
+		plain += v.kind == VERDICT_RETRY;
+		/* As text it may hold anything, too. */
+		for (uint32_t i = draw(3); n && i > 0; i--)
+			details[draw((uint32_t)n)] = (char)(1 + draw(255));
+		verdict_from_grpc(8, details, details, &v);
+		sane(&v, round);
+		refused += v.kind == VERDICT_TOO_LARGE;
+		free(details);
+	}
+	/* The noise has reached all that the reader can say. */
+	cr_assert(throttled > 1000 && plain > 1000 && refused > 1000, "%u %u %u", throttled, plain,
+		  refused);
+}
+
+Test(verdict, a_hundred_thousand_hostile_headers_give_verdicts_in_range, .timeout = 300)
+{
+	static const char *const seeds[] = {
+		"7",
+		"120",
+		"Tue, 14 Nov 2023 22:14:20 GMT",
+		"Tuesday, 14-Nov-23 22:14:20 GMT",
+		"Tue Nov 14 22:14:20 2023",
+		"-1",
+		"999999999999999999999",
+		" 5\t",
+		"soon",
+		"",
+	};
+	unsigned understood = 0, ignored = 0;
+	struct verdict v;
+
+	setlocale(LC_ALL, "C.UTF-8");
+	random_state = 0xd1b54a32d192ed03;
+	for (uint32_t round = 0; round < HOSTILE_ROUNDS; round++) {
+		const char *seed = seeds[draw(sizeof(seeds) / sizeof(seeds[0]))];
+		size_t len = strlen(seed);
+		char text[128];
+		uint32_t delay_ms;
+
+		memcpy(text, seed, len);
+		if (draw(8) == 0)
+			for (len = draw(100), delay_ms = 0; delay_ms < len; delay_ms++)
+				text[delay_ms] = (char)(1 + draw(255));
+		for (uint32_t i = draw(3); len && i > 0; i--)
+			text[draw((uint32_t)len)] = (char)(1 + draw(255));
+		char *header = exact(text, len);
+
+		if (verdict_retry_after(header, NOW_S, &delay_ms) == 0) {
+			cr_assert_leq(delay_ms, VERDICT_DELAY_MAX_MS, "%s", header);
+			understood++;
+		} else {
+			ignored++;
+		}
+		verdict_from_http((int)draw(700), header, NOW_S, &v);
+		sane(&v, round);
+		verdict_from_http_proxy((int)draw(700), header, NOW_S, &v);
+		sane(&v, round);
+		verdict_from_grpc(verdict_grpc_status(header, len), header, NULL, &v);
+		sane(&v, round);
+		free(header);
+	}
+	cr_assert(understood > 1000 && ignored > 1000, "%u %u", understood, ignored);
 }

@@ -67,7 +67,15 @@ const MODES = {
       setTimeout(() => { s.session.goaway(C.NGHTTP2_NO_ERROR, 1); fine(s); }, 100);
     } else if (!s.session.told) fine(s);
   },
-  'goaway-calm': (s) => { s.session.goaway(C.NGHTTP2_ENHANCE_YOUR_CALM, 0); s.session.socket.end(); },
+  // The first stream is answered, what came after it was not looked at; "calm".
+  'goaway-calm': (s) => {
+    if (s.id !== 1) return;
+    setTimeout(() => { s.session.goaway(C.NGHTTP2_ENHANCE_YOUR_CALM, 1); fine(s); }, 200);
+  },
+  // It has the request, says "calm", and hangs up without an answer.
+  'goaway-calm-taken': (s) => { s.session.goaway(C.NGHTTP2_ENHANCE_YOUR_CALM, s.id); setTimeout(() => s.session.destroy(), 100); },
+  // HTTP/2 first, then a hang-up before any answer: a server that goes away, not a wrong one.
+  'leaves': (s) => { setTimeout(() => s.session.destroy(), 50); },
   'silent': () => {},
 };
 
@@ -87,6 +95,8 @@ if (mode === 'http1' || mode === 'tls-h1-only') {
   server = tls.createServer(secure, (socket) => socket.on('error', () => {}));
 } else if (mode === 'raw-http1') { // answers like an HTTP/1 server to anything
   server = net.createServer((s) => { s.on('error', () => {}); s.once('data', () => s.end('HTTP/1.1 400 Bad Request\r\n\r\n')); });
+} else if (mode === 'reset') { // accepts, and resets what it is sent
+  server = net.createServer((s) => { s.on('error', () => {}); s.once('data', () => s.resetAndDestroy()); });
 } else if (mode === 'close') {
   server = net.createServer((s) => { s.on('error', () => {}); s.once('data', () => s.end()); });
 } else if (mode === 'mute') { // accepts and never says a word

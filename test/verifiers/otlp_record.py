@@ -21,6 +21,10 @@ import time
 from otlp_protos import attributes, plain
 
 SUMMARY_TRACES_MAX = 2000
+TRACE_SPANS_MAX = 2000
+SEEN_MAX = 1 << 20  # span ids known at least, so that a receiver may run for days
+TREE_LINES_MAX = 60
+TREE_DEPTH_MAX = 64
 
 
 class Control:
@@ -74,8 +78,8 @@ class Recorder:
         self.file = open(path, "a", encoding="utf-8") if path else None
         self.lock = threading.Lock()
         self.counts = collections.Counter()
-        self.seen = set()
-        self.duplicates = 0
+        self.seen, self.seen_before = set(), set()
+        self.distinct = self.duplicates = 0
         self.traces = collections.OrderedDict() if keep_traces else None
 
     def write(self, lines):
@@ -99,20 +103,25 @@ class Recorder:
             return len(lines)
 
     def take_span(self, line):
-        if line["span_id"] in self.seen:
+        if line["span_id"] in self.seen or line["span_id"] in self.seen_before:
             self.duplicates += 1
             return
         self.seen.add(line["span_id"])
+        self.distinct += 1
+        if len(self.seen) >= SEEN_MAX:
+            self.seen, self.seen_before = set(), self.seen
         if self.traces is None:
             return
-        self.traces.setdefault(line["trace_id"], []).append(line)
+        spans = self.traces.setdefault(line["trace_id"], [])
         self.traces.move_to_end(line["trace_id"])
+        if len(spans) < TRACE_SPANS_MAX:
+            spans.append(line)
         while len(self.traces) > SUMMARY_TRACES_MAX:
             self.traces.popitem(last=False)
 
     def summary(self):
         with self.lock:
-            return dict(self.counts) | {"distinct_spans": len(self.seen), "duplicate_spans": self.duplicates}
+            return dict(self.counts) | {"distinct_spans": self.distinct, "duplicate_spans": self.duplicates}
 
     def save_summary(self, path):
         if path:
@@ -127,43 +136,48 @@ class Recorder:
 
 
 def node_of(span):
-    resource = span["resource"]
-    return str(resource.get("service.instance.id") or resource.get("service.name") or "?")
+    """Who recorded it: the service, and which of its instances."""
+    parts = [str(span["resource"][key]) for key in ("service.name", "service.instance.id") if span["resource"].get(key)]
+    return " ".join(parts) or "?"
 
 
 def depth_of(span, children, level=1):
-    return max([level] + [depth_of(child, children, level + 1) for child in children.get(span["span_id"], []) if level < 64])
+    below = children.get(span["span_id"], ()) if level < TREE_DEPTH_MAX else ()
+    return max([level] + [depth_of(child, children, level + 1) for child in below])
+
+
+def arrange(spans):
+    """(roots, children by parent's id), each in order of time; a span whose parent is missing is a root."""
+    ids = {s["span_id"] for s in spans}
+    children, roots = collections.defaultdict(list), []
+    for s in sorted(spans, key=lambda s: s["start"]):
+        (children[s["parent_span_id"]] if s["parent_span_id"] in ids else roots).append(s)
+    return roots, children
+
+
+def rank_of(spans):
+    roots, children = arrange(spans)
+    whole = len(roots) == 1 and not roots[0]["parent_span_id"]
+    return len({node_of(s) for s in spans}), whole, max((depth_of(r, children) for r in roots), default=0)
 
 
 def tree_of(traces):
-    def look(spans):
-        ids = {s["span_id"] for s in spans}
-        children = collections.defaultdict(list)
-        roots = []
-        for s in sorted(spans, key=lambda s: s["start"]):
-            (children[s["parent_span_id"]] if s["parent_span_id"] in ids else roots).append(s)
-        return roots, children
-
-    best, best_rank = None, None
-    for index, spans in enumerate(traces.values()):
-        roots, children = look(spans)
-        whole = len(roots) == 1 and not roots[0]["parent_span_id"]
-        rank = (len({node_of(s) for s in spans}), whole, max((depth_of(r, children) for r in roots), default=0), index)
-        if best is None or rank > best_rank:
-            best, best_rank = spans, rank
-    if not best:
+    """Of several that rank the same the latest."""
+    spans = max(reversed(list(traces.values())), key=rank_of, default=None)
+    if not spans:
         return ["no trace was received"]
-    roots, children = look(best)
-    began = min(s["start"] for s in best)
-    lines = [f"trace {best[0]['trace_id']}: {len(best)} spans on {len({node_of(s) for s in best})} nodes"]
+    roots, children = arrange(spans)
+    began = min(s["start"] for s in spans)
+    lines = []
 
     def show(span, level):
         took_ms, at_ms = (span["end"] - span["start"]) / 1e6, (span["start"] - began) / 1e6
         mark = "  ERROR" if span["status"] == 2 else ""
-        lines.append(f"{'  ' * level}{span['name']:<{max(1, 44 - 2 * level)}} {node_of(span):<22} +{at_ms:9.3f} ms {took_ms:9.3f} ms{mark}")
-        for child in children.get(span["span_id"], []):
-            if level < 64:
-                show(child, level + 1)
+        lines.append(f"{'  ' * level}{span['name']:<{max(1, 44 - 2 * level)}} {node_of(span):<24} +{at_ms:9.3f} ms {took_ms:9.3f} ms{mark}")
+        for child in children.get(span["span_id"], ()) if level < TREE_DEPTH_MAX else ():
+            show(child, level + 1)
     for root in roots:
         show(root, 0)
-    return lines
+    left_out = [f"... and {len(lines) - TREE_LINES_MAX} spans more"] if len(lines) > TREE_LINES_MAX else []
+    head = f"trace {spans[0]['trace_id']}: {len(spans)} spans on {len({node_of(s) for s in spans})} nodes"
+    return [head] + lines[:TREE_LINES_MAX] + left_out
