@@ -161,7 +161,7 @@ class Testbed:
                 node.agent = subprocess.Popen(
                     [os.path.join(self.build, "blixard-agent"), "--shm", entry["shm"],
                      "--listen", f"127.0.0.1:{entry['agent_port']}", *agent_extra],
-                    stderr=log, env=dict(os.environ, STATE_DIRECTORY=directory))
+                    stderr=log, env=dict(os.environ, STATE_DIRECTORY=directory, RUNTIME_DIRECTORY=directory))
             entry["agent_pid"] = node.agent.pid
             self.children.append(node.agent)
 

@@ -63,7 +63,9 @@ def describe(service, resource, scope, item):
         data = next((f.name for f, _ in item.ListFields() if f.name in
                      ("gauge", "sum", "histogram", "exponential_histogram", "summary")), None)
         points = getattr(item, data).data_points if data else []
-        return line | {"name": item.name, "unit": item.unit, "data": data, "points": len(points)}
+        return line | {"name": item.name, "unit": item.unit, "data": data, "points": len(points),
+                       "values": [[attributes(p.attributes), p.count if "histogram" in data else p.as_int if p.HasField("as_int") else p.as_double]
+                                  for p in points]}
     line |= {"trace_id": item.trace_id.hex(), "span_id": item.span_id.hex(), "attributes": attributes(item.attributes)}
     if service == "logs":
         return line | {"time": item.time_unix_nano, "severity": item.severity_number, "body": plain(item.body)}
