@@ -87,8 +87,9 @@ struct transport_options {
 	const char *user_agent;
 	uint32_t concurrency;	   /* requests under way at once; 0 = 1 */
 	size_t response_bytes_max; /* before and after decompression; 0 = 4 MiB */
-	/* How the body of a success is read: returns items rejected and a message (partial success).
-	 * NULL: a success is a success. `json`: the body is JSON. */
+	/* What the body of a success says: true with the items rejected (may be 0) and a message, also
+	 * where it cannot be read; false: nothing, the results stay as they are. NULL: a success is a
+	 * success. `json`: the body is JSON. See otlp_partial(). */
 	bool (*partial)(const uint8_t *body, size_t len, bool json, uint64_t *ret_rejected,
 			char message[VERDICT_MESSAGE_MAX]);
 };
