@@ -86,6 +86,7 @@ static void set_facts(struct node *n)
 		.version = BLIX_VERSION,
 		.listen_up = listener_is_up(n->listener),
 		.log_lines_dropped = log_dropped(),
+		.figures = n->agent->pipeline ? pipeline_figures(n->agent->pipeline) : NULL,
 	};
 
 	facts.sampling_set = run_control_ratio(&n->agent->control, &facts.sampling_ratio);
