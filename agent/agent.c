@@ -122,6 +122,7 @@ static void status_of_agent(const struct node *n, struct serve_status *s)
 	s->config_problem = a->config_problem;
 	s->state_directory = a->state.path;
 	s->state_problem = a->state.problem;
+	s->exports = a->pipeline ? pipeline_figures(a->pipeline) : NULL;
 	for (int kind = 0; kind < PROBE_KINDS; kind++) {
 		const struct storage_probe_status probe =
 			storage_status(a->storage, (enum probe_kind)kind);
