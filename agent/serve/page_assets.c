@@ -73,6 +73,8 @@ const char page_style[] =
 "p.sub{margin:.45rem .2rem 0}p.sub small{margin-left:.15rem}\n"
 ".gone{opacity:.55}\n"
 "@media(max-width:34rem){main{padding:1rem .8rem 2rem}"
+"table{font-size:.85rem}th{white-space:normal}th,td{padding:.45rem .35rem}th:first-child,td:first-child{padding-left:.8rem}"
+"th:nth-child(2),td:nth-child(2){display:none}"
 "dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5rem}.state h1{font-size:1.35rem}header nav{margin-left:0}}\n";
 
 const char page_script[] =
