@@ -86,6 +86,7 @@ static void set_facts(struct node *n)
 		.version = BLIX_VERSION,
 		.listen_up = listener_is_up(n->listener),
 		.log_lines_dropped = log_dropped(),
+		.figures = n->agent->pipeline ? pipeline_figures(n->agent->pipeline) : NULL,
 	};
 
 	facts.sampling_set = run_control_ratio(&n->agent->control, &facts.sampling_ratio);
@@ -121,6 +122,7 @@ static void status_of_agent(const struct node *n, struct serve_status *s)
 	s->config_problem = a->config_problem;
 	s->state_directory = a->state.path;
 	s->state_problem = a->state.problem;
+	s->exports = a->pipeline ? pipeline_figures(a->pipeline) : NULL;
 	for (int kind = 0; kind < PROBE_KINDS; kind++) {
 		const struct storage_probe_status probe =
 			storage_status(a->storage, (enum probe_kind)kind);

@@ -18,6 +18,7 @@ struct pipeline {
 	struct spool *spool;	 /* NULL: none */
 	struct journal *journal; /* NULL: not asked for */
 	char spool_path[OPTIONS_PATH_MAX];
+	char problem[FIGURES_PROBLEM_MAX]; /* why something is not exported; the last one */
 	struct figures figures;
 };
 
@@ -41,6 +42,8 @@ static void read_config(struct pipeline *p)
 		if (p->config.disabled || !to->on)
 			continue;
 		if (credentials_read(to, &p->credentials[i], reason) < 0) {
+			snprintf(p->problem, sizeof(p->problem), "%s are not exported: %.200s",
+				 otlp_signal_names[i], reason);
 			log_line(LOG_LEVEL_ERROR, "export_off", "%s are not exported: %s",
 				 otlp_signal_names[i], reason);
 			to->on = false;
@@ -79,8 +82,10 @@ static int open_export(struct event_base *base, struct pipeline *p)
 	for (int i = 0; i < OTLP_SIGNALS; i++)
 		o.tls[i] = credentials_tls(&p->credentials[i]);
 	r = export_new(base, &o, &p->export, reason);
-	if (r < 0)
+	if (r < 0) {
+		snprintf(p->problem, sizeof(p->problem), "nothing is exported: %.200s", reason);
 		log_line(LOG_LEVEL_ERROR, "export_off", "nothing is exported: %s", reason);
+	}
 	return r == -ENOMEM ? r : 0;
 }
 
@@ -153,6 +158,7 @@ const struct figures *pipeline_figures(struct pipeline *p)
 {
 	if (p->export)
 		export_figures(p->export, &p->figures);
+	memcpy(p->figures.problem, p->problem, sizeof(p->problem));
 	p->figures.spool_path = p->spool_path;
 	return &p->figures;
 }

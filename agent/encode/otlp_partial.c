@@ -200,7 +200,7 @@ static void write_message(char message[OTLP_MESSAGE_MAX], const char *text, size
 bool otlp_partial(const uint8_t *body, size_t len, bool json, uint64_t *ret_rejected,
 		  char message[OTLP_MESSAGE_MAX])
 {
-	static const char unreadable[] = "the response cannot be read";
+	static const char unreadable[] = "accepted, but the answer cannot be read";
 	struct partial p = {0};
 	json_t *root = NULL;
 	bool says = true;

@@ -2,6 +2,7 @@
 #include "agent/export/export.h"
 
 #include "agent/encode/otlp.h"
+#include "agent/export/cover.h"
 #include "agent/export/metrics_body.h"
 #include "agent/export/pipe.h"
 #include "agent/log.h"
@@ -32,6 +33,8 @@ struct export
 	uint32_t n_sources;
 	struct event *interval;
 	struct spool *spool;
+	struct cover cover;
+	struct event *cover_tick;
 	bool closed;
 };
 
@@ -104,6 +107,29 @@ static int start_metrics(struct event_base *base, struct export *e)
 	return e->interval && event_add(e->interval, &every) == 0 ? 0 : -ENOMEM;
 }
 
+/* ---- the spool's room -------------------------------------------------------------------------- */
+
+static void on_cover_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct export *e = arg;
+	struct spool_status s;
+
+	(void)fd;
+	(void)what;
+	spool_tick(e->spool);
+	spool_status(e->spool, &s);
+	if (s.open)
+		cover_note(&e->cover, mono_ns(), s.used_bytes);
+}
+
+static int start_cover(struct event_base *base, struct export *e)
+{
+	const struct timeval every = {.tv_sec = COVER_EVERY_S};
+
+	e->cover_tick = event_new(base, -1, EV_PERSIST, on_cover_tick, e);
+	return e->cover_tick && event_add(e->cover_tick, &every) == 0 ? 0 : -ENOMEM;
+}
+
 /* ---- pipes ----------------------------------------------------------------------------------- */
 
 static int send_through(void *transport, const struct transport_request *request,
@@ -169,6 +195,8 @@ static int start(struct event_base *base, struct export *e, const struct export_
 	}
 	if (r == 0 && e->pipes[OTLP_METRICS])
 		r = start_metrics(base, e);
+	if (r == 0 && e->spool)
+		r = start_cover(base, e);
 	return r;
 }
 
@@ -248,6 +276,8 @@ void export_close(struct export *e)
 	e->closed = true;
 	if (e->interval)
 		event_free(e->interval);
+	if (e->cover_tick)
+		event_free(e->cover_tick);
 	for (int i = 0; i < OTLP_SIGNALS; i++)
 		if (e->pipes[i])
 			pipe_close(e->pipes[i]);
@@ -272,12 +302,17 @@ void export_figures(const struct export *e, struct figures *ret_figures)
 
 	*ret_figures = (struct figures){.spool_path = "", .spool_cover_s = -1};
 	for (int i = 0; i < OTLP_SIGNALS; i++)
-		if (e->pipes[i])
-			pipe_figures(e->pipes[i], &ret_figures->pipes[ret_figures->n++]);
+		if (e->pipes[i]) {
+			struct figures_pipe *p = &ret_figures->pipes[ret_figures->n++];
+
+			pipe_figures(e->pipes[i], p);
+			p->address = e->config->signals[i].url;
+		}
 	if (!e->spool)
 		return;
 	spool_status(e->spool, &s);
 	ret_figures->spool_used = true;
 	ret_figures->spool_degraded = s.degraded;
+	ret_figures->spool_cover_s = cover_seconds(&e->cover, s.room_bytes);
 	snprintf(ret_figures->spool_problem, sizeof(ret_figures->spool_problem), "%s", s.problem);
 }

@@ -366,8 +366,14 @@ static void accepted(struct pipe *p, struct parcel *c, const struct verdict *v)
 	if (!rejected && !v->message[0])
 		return;
 	snprintf(key, sizeof(key), "%s %s", p->o.destination, p->o.signal);
-	log_repeated(LOG_LEVEL_WARNING, "export_rejected", key, "%s: %llu of %u items rejected: %s",
-		     key, (unsigned long long)rejected, c->items, v->message);
+	if (rejected)
+		log_repeated(LOG_LEVEL_WARNING, "export_rejected", key,
+			     "%s: %llu of %u items rejected: %s", key, (unsigned long long)rejected,
+			     c->items, v->message);
+	else
+		log_repeated(LOG_LEVEL_WARNING, "export_warned", key,
+			     "%s: the destination took all of %u items, and says: %s", key,
+			     c->items, v->message);
 }
 
 static enum figures_failure failure_of(enum verdict_kind kind)

@@ -132,7 +132,9 @@ struct spool_status {
 	bool degraded;	   /* the last write failed */
 	char problem[256]; /* why, and what to do; "" while all is well */
 	uint64_t file_bytes, bytes_max;
-	uint64_t damaged; /* databases moved aside since the start */
+	uint64_t used_bytes; /* of bytes_max, by the rows */
+	uint64_t room_bytes; /* that the bounds and the file system still leave */
+	uint64_t damaged;    /* databases moved aside since the start */
 };
 void spool_status(const struct spool *s, struct spool_status *ret_status);
 

@@ -57,8 +57,13 @@ const struct spool_ledger *spool_db_ledger(const struct spool_db *db)
 	return &db->ledger;
 }
 
-const struct spool_status *spool_db_status(const struct spool_db *db)
+const struct spool_status *spool_db_status(struct spool_db *db)
 {
+	uint64_t used = db->ledger.charged[0] + db->ledger.charged[1];
+	uint64_t left = used < db->options.bytes_max ? db->options.bytes_max - used : 0;
+
+	db->status.used_bytes = used;
+	db->status.room_bytes = left < db->space_bytes ? left : db->space_bytes;
 	return &db->status;
 }
 

@@ -66,6 +66,6 @@ void spool_db_run(struct spool_db *db, struct spool_request *list);
 
 /* Borrowed until the next turn. */
 const struct spool_ledger *spool_db_ledger(const struct spool_db *db);
-const struct spool_status *spool_db_status(const struct spool_db *db);
+const struct spool_status *spool_db_status(struct spool_db *db);
 
 #endif

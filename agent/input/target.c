@@ -120,6 +120,7 @@ void target_set_agent_facts(struct target *t, const struct agent_facts *facts)
 	t->log_lines_dropped = facts->log_lines_dropped;
 	t->sampling_set = facts->sampling_set;
 	t->sampling_ratio = facts->sampling_ratio;
+	t->figures = facts->figures;
 }
 
 int target_control(struct target *t, const struct blix_control_setting *setting)
@@ -279,6 +280,7 @@ const struct snapshot *target_collect(struct target *t)
 	host_collect(t->host, t->snapshot, look_result(t->look), now_ns);
 	self_collect(t->self, t->snapshot, &facts, now_ns);
 	collect_spans(t, now_ns);
+	self_export_collect(&t->self_export, t->snapshot, t->figures);
 	storage_node_disk(t->storage, look_result(t->look)->disk_dev,
 			  look_result(t->look)->disk_name);
 	storage_node_collect(t->storage, t->snapshot, now_ns);

@@ -22,6 +22,7 @@ struct batch_resource;
 struct event_base;
 struct blix_control_setting;
 struct disk;
+struct figures;
 struct redact;
 struct storage;
 struct storage_slow_event;
@@ -194,6 +195,8 @@ struct agent_facts {
 	uint64_t log_lines_dropped;
 	bool sampling_set;     /* run-time control sets the general sampling ratio */
 	double sampling_ratio; /* to this */
+	const struct figures
+		*figures; /* of the outputs; NULL: none. Borrowed until others are told */
 };
 void target_set_agent_facts(struct target *t, const struct agent_facts *facts);
 

@@ -49,6 +49,8 @@ int target_rebuild(struct target *t)
 	if (r == 0)
 		r = self_spans_register(&t->self_spans, t->snapshot, target_unix_ns());
 	if (r == 0)
+		r = self_export_register(&t->self_export, t->snapshot, target_unix_ns());
+	if (r == 0)
 		r = storage_node_register(t->storage, t->snapshot);
 	if (r == 0 && t->now.map && !t->served_out) {
 		t->values = node_shm_new(t->now.map, t->snapshot, t->options.native_histograms);

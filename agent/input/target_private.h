@@ -17,6 +17,7 @@
 #include "agent/input/open_spans.h"
 #include "agent/input/resource.h"
 #include "agent/input/self.h"
+#include "agent/input/self_export.h"
 #include "agent/input/self_spans.h"
 #include "agent/input/storage.h"
 #include "agent/input/target.h"
@@ -71,6 +72,7 @@ struct target {
 	struct host *host;
 	struct self *self;
 	struct self_spans self_spans;
+	struct self_export self_export;
 	struct open_spans open; /* of the last look */
 	uint64_t open_ns;	/* when that was; 0: never, or of another file */
 	struct storage_node *storage;
@@ -134,6 +136,7 @@ struct target {
 	char agent_version[64];
 	bool listen_up;
 	uint64_t log_lines_dropped;
+	const struct figures *figures; /* borrowed; NULL: none */
 	bool sampling_set;
 	double sampling_ratio;
 };

@@ -39,6 +39,7 @@ enum { FIGURES_PIPES_MAX = 24, FIGURES_PROBLEM_MAX = 256 };
 struct figures_pipe {
 	const char *exporter; /* "otlp" */
 	const char *signal;   /* "traces" */
+	const char *address;  /* URL; NULL = unknown */
 	uint64_t offered;
 	uint64_t sent, rejected;
 	uint64_t dropped[FIGURES_DROPS];
@@ -56,6 +57,8 @@ struct figures_pipe {
 };
 
 struct figures {
+	char problem
+		[FIGURES_PROBLEM_MAX]; /* what is configured and not exported at all; "" = nothing */
 	uint32_t n;
 	struct figures_pipe pipes[FIGURES_PIPES_MAX];
 	bool spool_used;

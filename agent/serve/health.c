@@ -1,9 +1,11 @@
 /* agent/serve/health.c - /live, /ready and /health: three questions that must not be mixed up.
  * Is the agent's loop turning; is the agent able to serve; is the node well. Includes: serve.h,
- * jansson. Thread rule: the loop thread. */
+ * model/, jansson. Thread rule: the loop thread. */
+#include "agent/model/figures.h"
 #include "agent/serve/serve.h"
 
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,13 +40,50 @@ void serve_ready(const struct serve_source *source, const struct serve_request *
 			     "file", serve_json_text(s.file_state)));
 }
 
-/* `degraded`: what is not as it could be, but no reason to call the node ill, unless the caller says
- * ?include=probes. Returns whether the answer is to be 503 for it. */
-static bool add_probes(json_t *json, const struct serve_status *s,
-		       const struct serve_request *request)
+/* Is the word one of ?include=a,b ? */
+static bool includes(const struct serve_request *request, const char *word)
 {
-	json_t *probes = json_object(), *degraded = json_array();
-	char include[64] = "", line[600];
+	char list[64];
+	char *rest = list, *one;
+
+	if (!request->query || serve_query(request->query, "include", list, sizeof(list)) < 0)
+		return false;
+	while ((one = strsep(&rest, ",")))
+		if (strcmp(one, word) == 0)
+			return true;
+	return false;
+}
+
+static void add_line(json_t *degraded, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+static void add_line(json_t *degraded, const char *format, ...)
+{
+	char line[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	json_array_append_new(degraded, serve_json_text(line));
+}
+
+static void add_exports(json_t *degraded, const struct figures *f)
+{
+	if (f->problem[0])
+		add_line(degraded, "exporter: %s", f->problem);
+	for (uint32_t i = 0; i < f->n; i++)
+		if (f->pipes[i].failing)
+			add_line(degraded, "exporter %s fails for %s: %s", f->pipes[i].exporter,
+				 f->pipes[i].signal, f->pipes[i].problem);
+	if (f->spool_degraded)
+		add_line(degraded, "the spool cannot be written: %s", f->spool_problem);
+}
+
+/* Returns whether one is down. */
+static bool add_probes(json_t *json, json_t *degraded, const struct serve_status *s)
+{
+	json_t *probes = json_object();
+	bool down = false;
 
 	for (uint32_t i = 0; i < s->n_probes; i++) {
 		const struct serve_probe *p = &s->probes[i];
@@ -52,14 +91,26 @@ static bool add_probes(json_t *json, const struct serve_status *s,
 		json_object_set_new(probes, p->name,
 				    json_pack("{s:b, s:s, s:o}", "up", (int)p->up, "hook", p->hook,
 					      "reason", serve_json_text(p->reason)));
-		snprintf(line, sizeof(line), "probe %s is down: %s", p->name, p->reason);
 		if (!p->up)
-			json_array_append_new(degraded, serve_json_text(line));
+			add_line(degraded, "probe %s is down: %s", p->name, p->reason);
+		down |= !p->up;
 	}
-	bool counts = json_array_size(degraded) > 0 && request->query &&
-		      serve_query(request->query, "include", include, sizeof(include)) == 0 &&
-		      strstr(include, "probes");
 	json_object_set_new(json, "probes", probes);
+	return down;
+}
+
+/* `degraded`: what is not as it could be, but no reason to call the node ill, unless the caller says
+ * ?include=probes or exporters. Returns whether the answer is to be 503 for it. */
+static bool add_degraded(json_t *json, const struct serve_status *s,
+			 const struct serve_request *request)
+{
+	json_t *degraded = json_array();
+	bool counts = add_probes(json, degraded, s) && includes(request, "probes");
+	size_t before = json_array_size(degraded);
+
+	if (s->exports)
+		add_exports(degraded, s->exports);
+	counts |= json_array_size(degraded) > before && includes(request, "exporters");
 	json_object_set_new(json, "degraded", degraded);
 	return counts;
 }
@@ -89,6 +140,6 @@ void serve_health(const struct serve_source *source, const struct serve_request 
 		if (s.exit_code)
 			json_object_set_new(node, "exit_code", serve_json_count(s.exit_code));
 	}
-	degraded = json && add_probes(json, &s, request);
+	degraded = json && add_degraded(json, &s, request);
 	serve_json(response, s.node_up && !degraded ? 200 : 503, json);
 }

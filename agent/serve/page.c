@@ -1,7 +1,7 @@
 /* agent/serve/page.c - / : the state of one node, for a person.
  *
  * Everything is in the first answer, so it works without its script; the script keeps it fresh.
- * Every text that comes from elsewhere passes html(). Includes: serve.h, figures.h, status.h,
+ * Every text that comes from elsewhere passes page_html(). Includes: serve.h, figures.h, status.h,
  * jansson. Thread rule: the loop thread. */
 #include "agent/serve/page.h"
 #include "agent/serve/figures.h"
@@ -20,7 +20,7 @@
 /* ---- text ------------------------------------------------------------------------------------ */
 
 /* Escaped for element content and for attributes in double quotes. */
-static void html(struct buf *b, const char *text)
+void page_html(struct buf *b, const char *text)
 {
 	for (const char *p = text; *p;) {
 		size_t plain = strcspn(p, "&<>\"'");
@@ -50,7 +50,7 @@ static void html(struct buf *b, const char *text)
 }
 
 /* 7342 -> "7,342" */
-static void whole(struct buf *b, double value)
+void page_whole(struct buf *b, double value)
 {
 	char digits[32];
 	size_t len;
@@ -66,7 +66,7 @@ static void whole(struct buf *b, double value)
 		buf_addf(b, "%s%c", i && (len - i) % 3 == 0 ? "," : "", digits[i]);
 }
 
-static void bytes(struct buf *b, double value)
+void page_bytes(struct buf *b, double value)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
 	size_t i = 0;
@@ -89,7 +89,7 @@ static void latency(struct buf *b, double seconds)
 		buf_addf(b, "%.*f<small>s</small>", seconds < 10 ? 2 : 0, seconds);
 }
 
-static void duration(struct buf *b, uint64_t s)
+void page_duration(struct buf *b, uint64_t s)
 {
 	if (s >= 86400)
 		buf_addf(b, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s / 3600 % 24);
@@ -102,7 +102,7 @@ static void duration(struct buf *b, uint64_t s)
 }
 
 /* Between two clock readings that may disagree. */
-static uint64_t seconds_between(uint64_t from_ns, uint64_t to_ns)
+uint64_t page_seconds_between(uint64_t from_ns, uint64_t to_ns)
 {
 	return to_ns > from_ns ? (to_ns - from_ns) / 1000000000u : 0;
 }
@@ -173,22 +173,22 @@ static const char *raft_role(const struct figure figures[FIGURES])
 static void name_of_node(struct buf *b, const struct serve_status *s)
 {
 	if (!s->known) {
-		html(b, s->shm_path);
+		page_html(b, s->shm_path);
 		return;
 	}
 	buf_addf(b, "Node %" PRIu64, s->node_id);
 	if (s->cluster[0]) {
 		buf_adds(b, " of ");
-		html(b, s->cluster);
+		page_html(b, s->cluster);
 	}
 }
 
-static void todo(struct buf *b, const char *colour, const char *text)
+void page_todo(struct buf *b, const char *colour, const char *text)
 {
 	if (!text[0])
 		return;
 	buf_addf(b, "<li class=\"%s\">", colour);
-	html(b, text);
+	page_html(b, text);
 	buf_adds(b, "</li>");
 }
 
@@ -203,30 +203,31 @@ static void put_state(struct buf *b, const struct serve_status *s,
 	buf_addf(b, "</b>%s%s", s->node_up && role[0] ? " &middot; " : "", s->node_up ? role : "");
 	if (s->known && s->grpc_address[0]) {
 		buf_adds(b, " &middot; gRPC ");
-		html(b, s->grpc_address);
+		page_html(b, s->grpc_address);
 	}
 	buf_addf(b, "</p><p>%s", look->meaning);
 	if (s->since_unix_ns) {
 		buf_adds(b, " <span class=\"dim\">For ");
-		duration(b, seconds_between(s->since_unix_ns, s->now_unix_ns));
+		page_duration(b, page_seconds_between(s->since_unix_ns, s->now_unix_ns));
 		buf_adds(b, ".</span>");
 	}
 	buf_adds(b, "</p>");
 	if (s->known && s->exit_code)
 		buf_addf(b, "<p>Noted exit code: %" PRIu32 ".</p>", s->exit_code);
 	buf_adds(b, "<ul class=\"todo\">");
-	todo(b, strcmp(look->colour, "bad") == 0 ? "bad" : "warn", s->reason);
-	todo(b, "warn", s->listen_problem);
-	todo(b, "warn", s->config_problem);
-	todo(b, "warn", s->state_problem);
+	page_todo(b, strcmp(look->colour, "bad") == 0 ? "bad" : "warn", s->reason);
+	page_todo(b, "warn", s->listen_problem);
+	page_todo(b, "warn", s->config_problem);
+	page_todo(b, "warn", s->state_problem);
+	page_exports_todo(b, s);
 	if (s->lanes_quarantined)
-		todo(b, "bad",
-		     "Some lanes hold corrupt records and are not read any more: the node's "
-		     "memory is being overwritten by something.");
+		page_todo(b, "bad",
+			  "Some lanes hold corrupt records and are not read any more: the node's "
+			  "memory is being overwritten by something.");
 	if (s->series_overflow)
-		todo(b, "warn",
-		     "Label sets went to an overflow series: a label has too many values, or "
-		     "the file is too small.");
+		page_todo(b, "warn",
+			  "Label sets went to an overflow series: a label has too many values, or "
+			  "the file is too small.");
 	buf_adds(b, "</ul></section>");
 }
 
@@ -266,9 +267,9 @@ static void put_cell(struct buf *b, const struct figure_spec *spec,
 		 strstr(spec->id, "synchronised"))
 		buf_adds(b, f->value > 0 ? "yes" : "no");
 	else if (spec->bytes)
-		bytes(b, f->value);
+		page_bytes(b, f->value);
 	else
-		whole(b, f->value);
+		page_whole(b, f->value);
 	buf_adds(b, "</div></div>");
 }
 
@@ -283,7 +284,7 @@ static void put_rate(struct buf *b, const struct figure_spec *spec, const struct
 		 "<svg viewBox=\"0 0 100 32\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
 		 "<polyline points=\"\"/></svg></div><div class=\"sub\">",
 		 spec->title, spec->id, average < 100 ? 1 : 0, average);
-	whole(b, f->value);
+	page_whole(b, f->value);
 	buf_adds(b, " since the node started</div></div>");
 }
 
@@ -328,7 +329,7 @@ static void put_latency(struct buf *b, const struct figure_spec *spec, const str
 	if (f->value > 0)
 		put_bars(b, f);
 	buf_adds(b, "<div class=\"sub\">");
-	whole(b, f->value);
+	page_whole(b, f->value);
 	buf_adds(b, " measured since the node started</div></div>");
 }
 
@@ -367,7 +368,7 @@ static void put_group(struct buf *b, const char *group, const struct figure figu
 static void put_figures(struct buf *b, const struct serve_status *s,
 			const struct figure figures[FIGURES])
 {
-	uint64_t up_s = seconds_between(s->start_unix_ns, s->now_unix_ns);
+	uint64_t up_s = page_seconds_between(s->start_unix_ns, s->now_unix_ns);
 	const char *last = "";
 
 	for (uint32_t i = 0; i < FIGURES; i++) {
@@ -385,7 +386,7 @@ static void item(struct buf *b, const char *title, const char *text)
 	if (!text[0])
 		return;
 	buf_addf(b, "<dt>%s</dt><dd><code>", title);
-	html(b, text);
+	page_html(b, text);
 	buf_adds(b, "</code></dd>");
 }
 
@@ -402,7 +403,7 @@ static void put_node(struct buf *b, const struct serve_status *s)
 	buf_adds(b, "</dd>");
 	if (s->node_up) {
 		buf_adds(b, "<dt>Up for</dt><dd>");
-		duration(b, seconds_between(s->start_unix_ns, s->now_unix_ns));
+		page_duration(b, page_seconds_between(s->start_unix_ns, s->now_unix_ns));
 		buf_adds(b, "</dd>");
 	}
 	buf_addf(b, "<dt>Heartbeat</dt><dd>changed %.1f s ago</dd>", s->heartbeat_still_s);
@@ -446,7 +447,7 @@ static void put_open_spans(struct buf *b, const struct serve_status *s)
 
 		serve_hex(s->open[i].trace_id, sizeof(s->open[i].trace_id), trace_id);
 		buf_adds(b, "<dt>");
-		html(b, s->open[i].name);
+		page_html(b, s->open[i].name);
 		buf_addf(b, "</dt><dd>%.1f s, trace %s</dd>", s->open[i].age_s, trace_id);
 	}
 	buf_adds(b, "</dl></div>");
@@ -458,7 +459,7 @@ static void put_agent(struct buf *b, const struct serve_status *s)
 	item(b, "Version", s->agent_version);
 	item(b, "Listens on", s->listen_address);
 	buf_addf(b, "<dt>Process</dt><dd>%" PRIu32 ", up for ", s->agent_pid);
-	duration(b, s->agent_uptime_s);
+	page_duration(b, s->agent_uptime_s);
 	buf_addf(b, "</dd><dt>Requests</dt><dd>%" PRIu64 ", %" PRIu64 " refused</dd>",
 		 s->http.requests, s->http.refused);
 	item(b, "Configuration", s->config_path);
@@ -479,18 +480,18 @@ static void put_setting(struct buf *b, const json_t *setting)
 	if (level)
 		buf_adds(b, "Log level");
 	else if (name)
-		html(b, name);
+		page_html(b, name);
 	else
 		buf_adds(b, "Every other name");
 	buf_adds(b, "</dt><dd>");
 	if (level)
-		html(b, level);
+		page_html(b, level);
 	else
 		buf_addf(b, "%g %% sampled",
 			 100 * json_number_value(json_object_get(setting, "ratio")));
 	if (left) {
 		buf_adds(b, ", ends in ");
-		duration(b, (uint64_t)json_integer_value(left));
+		page_duration(b, (uint64_t)json_integer_value(left));
 	}
 	buf_adds(b, "</dd>");
 }
@@ -564,6 +565,7 @@ static void put_page(struct buf *b, const struct serve_status *s,
 		    "<a href=\"/status.json\">status.json</a></nav></header>");
 	put_state(b, s, figures);
 	put_figures(b, s, figures);
+	page_exports(b, s);
 	buf_adds(b, "<div class=\"two\">");
 	put_node(b, s);
 	put_file(b, s);

@@ -61,8 +61,20 @@ const char page_style[] =
 "border:1px solid var(--line);border-radius:12px;padding:.9rem 1.1rem}\n"
 "dt{color:var(--dim)}dd{margin:0;min-width:0;overflow-wrap:anywhere}\n"
 ".two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:.2rem 1rem;align-items:start}\n"
+".scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:12px}\n"
+"table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\n"
+"th,td{padding:.5rem .95rem;text-align:left;white-space:nowrap}\n"
+"th{font-size:.84rem;font-weight:500;color:var(--dim)}\n"
+"td{border-top:1px solid var(--line)}th.n,td.n{text-align:right}\n"
+"td.note{color:var(--warn);font-weight:600}\n"
+"tr.why td{border-top:0;padding-top:0;white-space:normal;overflow-wrap:anywhere;color:var(--bad)}\n"
+".dot{display:inline-block;width:.6rem;height:.6rem;border-radius:50%;margin-right:.55rem;background:var(--line)}\n"
+".dot.ok{background:var(--ok)}.dot.bad{background:var(--bad)}\n"
+"p.sub{margin:.45rem .2rem 0}p.sub small{margin-left:.15rem}\n"
 ".gone{opacity:.55}\n"
 "@media(max-width:34rem){main{padding:1rem .8rem 2rem}"
+"table{font-size:.85rem}th{white-space:normal}th,td{padding:.45rem .35rem}th:first-child,td:first-child{padding-left:.8rem}"
+"th:nth-child(2),td:nth-child(2){display:none}"
 "dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5rem}.state h1{font-size:1.35rem}header nav{margin-left:0}}\n";
 
 const char page_script[] =

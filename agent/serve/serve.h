@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct figures;
 struct json_t;
 
 /* What the server counts about itself. */
@@ -53,9 +54,10 @@ struct serve_status {
 	const char *config_problem; /* "" = none */
 	const char *state_directory;
 	const char *state_problem;
-	const char *control_socket;   /* path, "" = none */
-	const char *control_problem;  /* "" = none */
-	const struct json_t *control; /* array of settings in force; NULL = none */
+	const char *control_socket;    /* path, "" = none */
+	const char *control_problem;   /* "" = none */
+	const struct json_t *control;  /* array of settings in force; NULL = none */
+	const struct figures *exports; /* NULL = nothing leaves the host */
 	struct serve_counts http;
 	struct serve_probe probes[SERVE_PROBES_MAX];
 	uint32_t n_probes;

@@ -1,6 +1,7 @@
 /* agent/serve/status.c - /status.json: everything the page shows, for programs. Its "schema" is
  * raised when a key changes its meaning; new keys may appear at any time. Includes: serve.h,
- * figures.h, jansson. Thread rule: the loop thread. */
+ * figures.h, model/, jansson. Thread rule: the loop thread. */
+#include "agent/model/figures.h"
 #include "agent/serve/serve.h"
 #include "agent/serve/status.h"
 
@@ -190,12 +191,69 @@ static json_t *figures_json(const struct figure figures[FIGURES])
 	return json;
 }
 
+static json_t *pipe_json(const struct figures_pipe *p)
+{
+	json_t *pipe = json_object(), *dropped = json_object(), *failures = json_object();
+
+	put_text(pipe, "destination", p->exporter);
+	put_text(pipe, "address", p->address ? p->address : "");
+	put_text(pipe, "signal", p->signal);
+	put_count(pipe, "offered", p->offered);
+	put_count(pipe, "sent", p->sent);
+	put_count(pipe, "rejected", p->rejected);
+	for (int i = 0; i < FIGURES_DROPS; i++)
+		put_count(dropped, figures_drop_names[i], p->dropped[i]);
+	json_object_set_new(pipe, "dropped", dropped);
+	put_count(pipe, "waiting", p->waiting);
+	put_count(pipe, "capacity", p->capacity);
+	put_count(pipe, "spooled", p->spool_items);
+	put_count(pipe, "spooled_bytes", p->spool_bytes);
+	json_object_set_new(pipe, "spooled_since",
+			    p->spool_oldest_unix_ns ? seconds(p->spool_oldest_unix_ns)
+						    : json_null());
+	put_count(pipe, "requests", p->requests);
+	for (int i = 0; i < FIGURES_FAILURES; i++)
+		put_count(failures, figures_failure_names[i], p->failures[i]);
+	json_object_set_new(pipe, "failures", failures);
+	put_count(pipe, "retries", p->retries);
+	json_object_set_new(pipe, "last_success",
+			    p->last_success_unix_ns ? seconds(p->last_success_unix_ns)
+						    : json_null());
+	json_object_set_new(pipe, "failing", json_boolean(p->failing));
+	put_text(pipe, "problem", p->problem);
+	return pipe;
+}
+
+/* What leaves the host. An empty list of pipes: nothing does. */
+static json_t *exports_json(const struct serve_status *s)
+{
+	json_t *exports = json_object(), *pipes = json_array(), *spool = NULL;
+	const struct figures *f = s->exports;
+
+	for (uint32_t i = 0; f && i < f->n; i++)
+		json_array_append_new(pipes, pipe_json(&f->pipes[i]));
+	json_object_set_new(exports, "pipes", pipes);
+	put_text(exports, "problem", f ? f->problem : "");
+	if (f && f->spool_used) {
+		spool = json_object();
+		put_text(spool, "path", f->spool_path);
+		json_object_set_new(spool, "degraded", json_boolean(f->spool_degraded));
+		put_text(spool, "problem", f->spool_problem);
+		json_object_set_new(spool, "cover_seconds",
+				    f->spool_cover_s < 0 ? json_null()
+							 : serve_json_number(f->spool_cover_s));
+	}
+	json_object_set_new(exports, "spool", spool ? spool : json_null());
+	return exports;
+}
+
 json_t *status_json(const struct serve_status *s, const struct figure figures[FIGURES])
 {
-	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA,
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA,
 			 "time", seconds(s->now_unix_ns), "node", node_json(s), "figures",
 			 figures_json(figures), "file", file_json(s), "open_spans",
-			 open_spans_json(s), "control", control_json(s), "agent", agent_json(s));
+			 open_spans_json(s), "control", control_json(s), "exports",
+			 exports_json(s), "agent", agent_json(s));
 }
 
 void serve_status_json(const struct serve_source *source, const struct serve_request *request,

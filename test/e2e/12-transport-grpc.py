@@ -33,6 +33,7 @@ def second_request(bed):
     r = bed.grpc()
     got = bed.send(r.url(), body=bed.body(), count=3)
     assert [v["verdict"] for v in got] == ["accepted"] * 3, got
+    assert not any(v["message"] or v["rejected"] for v in got), got
     assert len({l["peer"] for l in r.lines("request")}) == 1
 
 

@@ -27,6 +27,7 @@ def official(bed):
     r = bed.http(protos=bed.official())
     got = send(bed, r, count=2000, concurrency=4, gzip=True)
     assert len(got) == 2000 and {v["verdict"] for v in got} == {"accepted"}
+    assert not any(v["message"] or v["rejected"] for v in got), got[0]
     requests = r.lines("request")
     assert len(requests) == 2000 and len({l["peer"] for l in requests}) <= 4
     sent = requests[0]["headers"]
@@ -93,6 +94,8 @@ def partial_json(bed):
     path = os.path.join(bed.dir, "body.json")
     with open(path, "w", encoding="utf-8") as f:
         f.write('{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0123456789abcdef0123456789abcdef","spanId":"0123456789abcdef","name":"j"}]}]}]}')
+    expect(got := send(bed, r, protocol="json", body=path)[0], verdict="accepted", rejected=0)
+    assert not got["message"], got
     r.order(mode="partial", rejected=1, message="json")
     expect(send(bed, r, protocol="json", body=path)[0], verdict="accepted", rejected=1, message="json")
     assert r.lines("span")[0]["trace_id"] == "0123456789abcdef0123456789abcdef"

@@ -19,7 +19,7 @@ static bool partial(const void *body, size_t len, bool json)
 
 #define PROTOBUF(literal) partial((literal), sizeof(literal) - 1, false)
 #define JSON(literal)	  partial((literal), sizeof(literal) - 1, true)
-#define UNREADABLE	  "the response cannot be read"
+#define UNREADABLE	  "accepted, but the answer cannot be read"
 
 Test(otlp_partial, a_full_success_says_nothing_and_writes_nothing)
 {

@@ -3,6 +3,7 @@
  * socket but to provoke what binding can answer. */
 #include "agent/options.h"
 #include "agent/serve/address.h"
+#include "agent/model/figures.h"
 #include "agent/serve/figures.h"
 #include "agent/serve/listen.h"
 #include "agent/serve/port_holder.h"
@@ -134,7 +135,8 @@ Test(json, foreign_text_and_numbers_are_made_fit)
 
 static const char evil[] = "</script><script>alert(1)</script>\"'&<!--";
 static struct snapshot *snapshot;
-static bool node_is_up;
+static bool node_is_up, has_exports, probe_is_down;
+static struct figures exports;
 
 static const struct snapshot *collect(void *arg)
 {
@@ -180,7 +182,11 @@ static void status(void *arg, struct serve_status *s)
 			  .trace_id = {0xab, [15] = 0xcd},
 			  .span_id = {[7] = 0xef},
 			  .age_s = 12.5}},
+		.exports = has_exports ? &exports : NULL,
 	};
+	if (probe_is_down)
+		s->probes[s->n_probes++] =
+			(struct serve_probe){.name = "block", .hook = "none", .reason = evil};
 }
 
 static const struct encode_options encode;
@@ -370,6 +376,138 @@ Test(health, the_three_questions_have_three_answers, .init = setup)
 	node_is_up = true;
 	answer(serve_health, NULL);
 	cr_expect_eq(response.code, 200);
+	buf_done(&body);
+}
+
+static void fill_exports(void)
+{
+	setup();
+	has_exports = node_is_up = true;
+	exports = (struct figures){
+		.n = 2,
+		.pipes = {{.exporter = "otlp",
+			   .signal = "traces",
+			   .address = evil,
+			   .sent = 7342,
+			   .rejected = 2,
+			   .dropped = {[FIGURES_DROP_REFUSED] = 1, [FIGURES_DROP_SUPERSEDED] = 50},
+			   .waiting = 12,
+			   .spool_items = 9876,
+			   .spool_bytes = 3 << 20,
+			   .last_success_unix_ns = UINT64_C(1795337454000000000)},
+			  {.exporter = "otlp", .signal = "logs"}},
+		.spool_used = true,
+		.spool_cover_s = 7200,
+		.spool_path = evil,
+	};
+}
+
+static void fail_logs(void)
+{
+	exports.pipes[1].failing = true;
+	snprintf(exports.pipes[1].problem, sizeof(exports.pipes[1].problem), "%s", evil);
+}
+
+Test(page, exports_are_a_row_a_pipe_and_foreign_words_no_markup, .init = fill_exports)
+{
+	const char *page = answer(serve_page, NULL);
+
+	cr_expect(strstr(page, "Sent from here"));
+	cr_expect(strstr(page, "7,342</td><td class=\"n\">12</td>"));
+	cr_expect(strstr(page, "9,876"));
+	cr_expect(strstr(page, "title=\"rejected 2, refused 1\">3<"), "superseded is no loss");
+	cr_expect(strstr(page, "10 s ago"));
+	cr_expect(strstr(page, "never"));
+	cr_expect(strstr(page, "3.0<small>MiB</small>, filling; at this rate it has room for 2 h"));
+	cr_expect_null(strstr(page, "class=\"why\""));
+	fail_logs();
+	exports.spool_degraded = true;
+	snprintf(exports.spool_problem, sizeof(exports.spool_problem), "disk full");
+	page = answer(serve_page, NULL);
+	cr_expect(strstr(page, "<tr class=\"why\"><td colspan=\"7\">&lt;/script&gt;"));
+	cr_expect(strstr(page, "logs cannot be sent to otlp: &lt;/script&gt;"));
+	cr_expect(strstr(page, "The spool cannot be written: disk full"));
+	cr_expect_null(strstr(page, "<script>alert"));
+	has_exports = false;
+	cr_expect_null(strstr(answer(serve_page, NULL), "Sent from here"));
+	buf_done(&body);
+}
+
+Test(status, exports_are_told_with_every_reason, .init = fill_exports)
+{
+	json_t *json = json_loads(answer(serve_status_json, NULL), 0, NULL), *pipe;
+	const char *signal, *address;
+	json_int_t refused, config, sent;
+	double last, cover;
+
+	cr_assert_eq(json_unpack(json, "{s:{s:[{s:s,s:s,s:I,s:{s:I},s:{s:I},s:F},o],s:{s:F}}}",
+				 "exports", "pipes", "signal", &signal, "address", &address, "sent",
+				 &sent, "dropped", "refused", &refused, "failures", "config",
+				 &config, "last_success", &last, &pipe, "spool", "cover_seconds",
+				 &cover),
+		     0);
+	cr_expect_str_eq(signal, "traces");
+	cr_expect_str_eq(address, evil);
+	cr_expect(sent == 7342 && refused == 1 && config == 0);
+	cr_expect_float_eq(last, 1795337454, 1e-6);
+	cr_expect_float_eq(cover, 7200, 1e-9);
+	cr_expect(json_is_null(json_object_get(pipe, "last_success")), "never");
+	cr_expect(json_is_null(json_object_get(pipe, "spooled_since")));
+	json_decref(json);
+	exports.spool_cover_s = -1;
+	json = json_loads(answer(serve_status_json, NULL), 0, NULL);
+	cr_assert_eq(json_unpack(json, "{s:{s:{s:n}}}", "exports", "spool", "cover_seconds"), 0);
+	json_decref(json);
+	has_exports = false;
+	json = json_loads(answer(serve_status_json, NULL), 0, NULL);
+	cr_assert_eq(json_unpack(json, "{s:{s:[!],s:n}}", "exports", "pipes", "spool"), 0);
+	json_decref(json);
+	buf_done(&body);
+}
+
+static size_t degraded(const char *query)
+{
+	json_t *json =
+		json_loads(answer(serve_health, &(struct serve_request){.query = query}), 0, NULL);
+	size_t n = json_array_size(json_object_get(json, "degraded"));
+
+	cr_assert(json_is_array(json_object_get(json, "degraded")));
+	json_decref(json);
+	return n;
+}
+
+Test(health, what_cannot_be_sent_is_degraded_and_ill_only_on_request, .init = fill_exports)
+{
+	static const struct {
+		const char *query;
+		int with_probe, with_exporter;
+	} cases[] = {
+		{NULL, 200, 200},
+		{"include=probes", 503, 200},
+		{"include=exporters", 200, 503},
+		{"include=exporters,probes", 503, 503},
+		{"include=probes,exporters", 503, 503},
+		{"include=probes%2Cexporters", 503, 503},
+		{"include=noprobes,exporterss", 200, 200},
+		{"include=", 200, 200},
+	};
+
+	cr_expect_eq(degraded("include=exporters,probes"), 0u);
+	cr_expect_eq(response.code, 200);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		probe_is_down = true;
+		exports.pipes[1].failing = false;
+		cr_expect_eq(degraded(cases[i].query), 1u);
+		cr_expect_eq(response.code, cases[i].with_probe, "%s", cases[i].query);
+		probe_is_down = false;
+		fail_logs();
+		cr_expect_eq(degraded(cases[i].query), 1u);
+		cr_expect_eq(response.code, cases[i].with_exporter, "%s", cases[i].query);
+	}
+	exports.spool_degraded = true;
+	snprintf(exports.problem, sizeof(exports.problem), "traces are not exported: no key");
+	cr_expect_eq(degraded("include=exporters"), 3u);
+	cr_expect_eq(response.code, 503);
 	buf_done(&body);
 }
 

@@ -209,6 +209,23 @@ Test(spool, a_row_larger_than_the_whole_bound_is_refused_and_drops_nothing)
 	cr_expect_eq(figures().dropped_items[SPOOL_DROP_FULL], 1);
 }
 
+Test(spool, the_room_that_is_left_is_told_as_the_bound_counts_it)
+{
+	struct spool_status status;
+
+	bound_to(3 * ROW_CHARGE + 7);
+	put(0);
+	put(1);
+	spool_status(bench.spool, &status);
+	cr_expect_eq(status.used_bytes, 2 * ROW_CHARGE);
+	cr_expect_eq(status.room_bytes, ROW_CHARGE + 7);
+	put(2);
+	put(3); /* pushes out 0 */
+	spool_status(bench.spool, &status);
+	cr_expect_eq(status.used_bytes, 3 * ROW_CHARGE);
+	cr_expect_eq(status.room_bytes, 7);
+}
+
 Test(spool, rows_with_priority_go_last_and_only_for_their_like)
 {
 	struct spool_status status;

@@ -6,6 +6,7 @@
  *                  [--header K=V]... [--again-ms P] [--cancel-after-ms T] [--response-max B]
  *
  * Exit 0 when every request was answered exactly once and no descriptor was left over. */
+#include "agent/encode/otlp.h"
 #include "agent/export/transport.h"
 
 #include <dirent.h>
@@ -66,52 +67,6 @@ static unsigned open_files(void)
 	if (dir)
 		closedir(dir);
 	return n;
-}
-
-/* Export*ServiceResponse{partial_success=1{rejected=1, error_message=2}}, short lengths only. */
-static bool read_partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_rejected,
-			 char message[VERDICT_MESSAGE_MAX])
-{
-	const uint8_t *end = at + len;
-
-	if (json) {
-		json_t *root = json_loadb((const char *)at, len, 0, NULL);
-		json_t *p = json_object_get(root, "partialSuccess");
-		const char *text = json_string_value(json_object_get(p, "errorMessage"));
-		const char *n = json_string_value(json_object_get(p, "rejectedSpans"));
-		bool ok = root != NULL;
-
-		*ret_rejected = n ? strtoull(n, NULL, 10) : 0;
-		snprintf(message, VERDICT_MESSAGE_MAX, "%s", text ? text : "");
-		json_decref(root);
-		return ok;
-	}
-	if (len == 0)
-		return true;
-	if (len < 2 || at[0] != 0x0a || at[1] > 127 || at[1] != len - 2)
-		return false;
-	for (at += 2; at < end;) {
-		if (at[0] == 0x08 && end - at >= 2 && at[1] < 128) {
-			*ret_rejected = at[1];
-			at += 2;
-		} else if (at[0] == 0x12 && end - at >= 2 && at[1] <= end - at - 2) {
-			snprintf(message, VERDICT_MESSAGE_MAX, "%.*s", at[1], at + 2);
-			at += 2 + at[1];
-		} else {
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool partial(const uint8_t *at, size_t len, bool json, uint64_t *ret_rejected,
-		    char message[VERDICT_MESSAGE_MAX])
-{
-	if (!read_partial(at, len, json, ret_rejected, message)) {
-		*ret_rejected = 0;
-		snprintf(message, VERDICT_MESSAGE_MAX, "the response cannot be read");
-	}
-	return *ret_rejected || message[0];
 }
 
 static void on_answer(void *arg, const struct verdict *v)
@@ -282,7 +237,7 @@ int main(int argc, char **argv)
 	static struct transport_options options = {
 		.grpc_method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
 		.user_agent = "Blixard/test OTel-OTLP-Exporter-C/test",
-		.partial = partial,
+		.partial = otlp_partial,
 	};
 	char reason[VERDICT_MESSAGE_MAX];
 	unsigned files;
