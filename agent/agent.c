@@ -709,6 +709,8 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	a->turned_ns = clock_ns(CLOCK_MONOTONIC);
 	for (uint32_t i = 0; i < a->n_nodes; i++)
 		control_socket_retry(a->nodes[i].orders);
+	if (a->pipeline)
+		pipeline_tick(a->pipeline);
 	arm_turn(a);
 }
 

@@ -2,12 +2,14 @@
 #include "agent/pipeline.h"
 #include "agent/export/credentials.h"
 #include "agent/export/journal.h"
+#include "agent/export/spool_say.h"
 #include "agent/log.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define USER_AGENT "Blixard/" BLIX_VERSION " OTel-OTLP-Exporter-C/" BLIX_VERSION
 
@@ -20,6 +22,7 @@ struct pipeline {
 	char spool_path[OPTIONS_PATH_MAX];
 	char problem[FIGURES_PROBLEM_MAX]; /* why something is not exported; the last one */
 	struct figures figures;
+	struct spool_say said;
 };
 
 static const char *environment(void *arg, const char *name)
@@ -161,6 +164,29 @@ const struct figures *pipeline_figures(struct pipeline *p)
 	memcpy(p->figures.problem, p->problem, sizeof(p->problem));
 	p->figures.spool_path = p->spool_path;
 	return &p->figures;
+}
+
+void pipeline_tick(struct pipeline *p)
+{
+	static const enum figures_drop kinds[SPOOL_DROPS] = {
+		[SPOOL_DROP_FULL] = FIGURES_DROP_SPOOL_FULL,
+		[SPOOL_DROP_AGE] = FIGURES_DROP_SPOOL_AGE,
+		[SPOOL_DROP_CORRUPT] = FIGURES_DROP_SPOOL_CORRUPT,
+	};
+	uint64_t dropped[SPOOL_DROPS] = {0};
+	struct spool_status status;
+	struct timespec t;
+
+	if (!p->spool)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	spool_status(p->spool, &status);
+	pipeline_figures(p);
+	for (uint32_t i = 0; i < p->figures.n; i++)
+		for (int k = 0; k < SPOOL_DROPS; k++)
+			dropped[k] += p->figures.pipes[i].dropped[kinds[k]];
+	spool_say(&p->said, &status, dropped,
+		  (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */

@@ -35,6 +35,9 @@ void pipeline_stop(struct pipeline *p);
 bool pipeline_is_idle(const struct pipeline *p);
 struct pipeline *pipeline_free(struct pipeline *p); /* accepts NULL, returns NULL */
 
+/* Say in the log what became of the spool; every few seconds. */
+void pipeline_tick(struct pipeline *p);
+
 /* Figures of this moment; valid until the next call. */
 const struct figures *pipeline_figures(struct pipeline *p);
 

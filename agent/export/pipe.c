@@ -589,19 +589,29 @@ static void send_backlog(struct pipe *p)
 		p->backlog_busy = false;
 }
 
+/* Until the database is open nobody knows what an earlier life has left in it. */
+static bool may_have_rows(const struct pipe *p)
+{
+	struct spool_figures stored_now;
+	struct spool_status status;
+
+	if (!p->o.spool)
+		return false;
+	spool_figures(p->o.spool, p->o.destination, p->o.signal, &stored_now);
+	spool_status(p->o.spool, &status);
+	return stored_now.rows > 0 || !status.open;
+}
+
 /* Look again soon while something moves, in a second where only rows wait for a better time, and never where
  * there is nothing. */
 static void arm(struct pipe *p)
 {
 	const struct timeval soon = {.tv_usec = PIPE_TICK_MS * 1000}, later = {.tv_sec = 1};
-	struct spool_figures stored_now = {0};
 	bool moves = p->head || p->fresh || p->storing || p->backlog_busy;
 
 	if (evtimer_pending(p->tick, NULL))
 		return;
-	if (p->o.spool)
-		spool_figures(p->o.spool, p->o.destination, p->o.signal, &stored_now);
-	if (moves || stored_now.rows)
+	if (moves || may_have_rows(p))
 		evtimer_add(p->tick, moves ? &soon : &later);
 }
 

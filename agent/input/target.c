@@ -95,7 +95,7 @@ struct target *target_free(struct target *t)
 	if (!t)
 		return NULL;
 	target_leave(t, true);
-	target_drop_old(t, true);
+	target_drop_olds(t, true);
 	target_drop_orphan(t, true);
 	if (t->timer)
 		event_free(t->timer);
@@ -134,8 +134,9 @@ void target_flush(struct target *t)
 {
 	if (t->now.drain)
 		drain_flush(t->now.drain);
-	if (t->old.drain)
-		drain_flush(t->old.drain);
+	for (int i = 0; i < TARGET_OLDS; i++)
+		if (t->olds[i].drain)
+			drain_flush(t->olds[i].drain);
 	if (t->orphan.drain)
 		drain_flush(t->orphan.drain);
 }
@@ -238,6 +239,18 @@ uint32_t target_open_spans(struct target *t, struct target_open_span *ret_spans,
 	return n;
 }
 
+static void add_unacknowledged(struct self_spans_facts *f, const struct drain *d)
+{
+	struct custody_figures figures;
+
+	if (!d)
+		return;
+	drain_custody(d, &figures);
+	for (int i = 0; i < BATCH_SIGNALS; i++)
+		f->unacknowledged[i] +=
+			figures.items[i] + drain_open_items(d, (enum batch_signal)i);
+}
+
 static void collect_spans(struct target *t, uint64_t now_ns)
 {
 	struct self_spans_facts f = {
@@ -247,18 +260,10 @@ static void collect_spans(struct target *t, uint64_t now_ns)
 		.open = look_at_open(t, now_ns),
 		.now_mono_ns = now_ns,
 	};
-	const struct drain *const drains[] = {t->now.drain, t->old.drain, t->orphan.drain};
-
-	for (size_t d = 0; d < sizeof(drains) / sizeof(drains[0]); d++) {
-		struct custody_figures figures;
-
-		if (!drains[d])
-			continue;
-		drain_custody(drains[d], &figures);
-		for (int i = 0; i < BATCH_SIGNALS; i++)
-			f.unacknowledged[i] += figures.items[i] +
-					       drain_open_items(drains[d], (enum batch_signal)i);
-	}
+	add_unacknowledged(&f, t->now.drain);
+	for (int i = 0; i < TARGET_OLDS; i++)
+		add_unacknowledged(&f, t->olds[i].drain);
+	add_unacknowledged(&f, t->orphan.drain);
 	for (int i = 0; i < SELF_SPANS_ACTIONS && t->options.redact; i++)
 		f.redacted[i] =
 			redact_count(t->options.redact, (enum redact_action)(REDACT_DROP + i));

@@ -121,9 +121,10 @@ void target_leave(struct target *t, bool back_soon)
 	target_close_attached(&t->now, back_soon);
 }
 
-void target_drop_old(struct target *t, bool back_soon)
+void target_drop_olds(struct target *t, bool back_soon)
 {
-	target_close_attached(&t->old, back_soon);
+	for (int i = 0; i < TARGET_OLDS; i++)
+		target_close_attached(&t->olds[i], back_soon);
 }
 
 /* The file can no longer be trusted: what it holds is not shown, and it is not looked at again
@@ -407,6 +408,22 @@ static void attach(struct target *t, struct blix_map *map, uint64_t now_ns)
 		t->events.address_known(t->events.arg, t, t->id.grpc_address);
 }
 
+/* A place for one more predecessor. With none free one of them gives way: its rest is found again as an
+ * orphan, and what was under way comes a second time. */
+static uint32_t place_for_old(struct target *t)
+{
+	uint32_t longest = 0;
+
+	for (uint32_t i = 0; i < TARGET_OLDS; i++) {
+		if (!t->olds[i].map)
+			return i;
+		if (t->old_since_ns[i] < t->old_since_ns[longest])
+			longest = i;
+	}
+	target_close_attached(&t->olds[longest], false);
+	return longest;
+}
+
 /* Another incarnation is at the path: its predecessor's rings are emptied on the side. */
 static void step_aside(struct target *t, uint64_t now_ns)
 {
@@ -415,12 +432,15 @@ static void step_aside(struct target *t, uint64_t now_ns)
 	target_note_file_figures(t);
 	forget_process(t);
 	forget_values(t);
-	target_drop_old(t, false);
-	t->old = t->now;
-	t->now = (struct target_attached){0};
-	t->old_polled_ns = now_ns;
-	if (!t->old.drain)
-		target_drop_old(t, false);
+	if (t->now.drain) {
+		uint32_t place = place_for_old(t);
+
+		t->olds[place] = t->now;
+		t->old_polled_ns[place] = t->old_since_ns[place] = now_ns;
+		t->now = (struct target_attached){0};
+	} else {
+		target_close_attached(&t->now, false);
+	}
 }
 
 static int open_map(struct target *t, struct blix_map **ret_map, char *reason)

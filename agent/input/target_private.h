@@ -38,6 +38,7 @@ enum {
 	TARGET_LOOK_MS = 10000,	       /* how often the disk thread is asked */
 	TARGET_ORPHANS_JUDGED = 16,    /* remembered */
 	TARGET_ORPHAN_AGAIN_MS = 5000, /* until one is tried again that somebody gave up */
+	TARGET_OLDS = 8,      /* of a node that keeps dying: each waits until it is acknowledged */
 	TARGET_HURRY_MS = 20, /* between looks while a process has ended and its lock has not */
 };
 #define NS_PER_MS UINT64_C(1000000)
@@ -79,7 +80,8 @@ struct target {
 	struct snapshot *snapshot;
 
 	/* the file */
-	struct target_attached now, old, orphan;
+	struct target_attached now, orphan;
+	struct target_attached olds[TARGET_OLDS]; /* predecessors, in no order */
 	struct node_shm *values;
 	struct target_signature judged; /* refused, or served to its end */
 	bool removed_said;
@@ -118,7 +120,7 @@ struct target {
 
 	/* clocks, CLOCK_MONOTONIC */
 	uint64_t life_due_ns, probe_due_ns, look_due_ns;
-	uint64_t polled_ns, old_polled_ns;
+	uint64_t polled_ns, old_polled_ns[TARGET_OLDS], old_since_ns[TARGET_OLDS];
 
 	/* figures that outlive a file */
 	struct drain_totals totals;
@@ -154,7 +156,7 @@ void target_check_life(struct target *t, uint64_t now_ns);
 void target_quarantine(struct target *t);
 void target_retry_lock(struct target *t);
 void target_leave(struct target *t, bool back_soon);
-void target_drop_old(struct target *t, bool back_soon);
+void target_drop_olds(struct target *t, bool back_soon);
 void target_close_attached(struct target_attached *a, bool back_soon);
 /* Take the consumer lock and start draining. Errors of drain_new(). */
 int target_start_drain(struct target *t, struct target_attached *a);

@@ -95,27 +95,33 @@ static void drain_now(struct target *t, uint64_t now_ns)
 		t->drained = drain_finish(t->now.drain);
 }
 
-/* A predecessor's rings: finite, because its owner is gone. Other agents' files stay theirs. */
-static void drain_old(struct target *t, uint64_t now_ns)
+/* A predecessor's rings: finite, because its owner is gone. Other agents' files stay theirs. False: there is
+ * more to do. */
+static bool drain_old(struct target_attached *old, uint32_t elapsed_ms, uint64_t now_ns)
 {
-	if (!t->old.map)
-		return;
-	if (blix_map_refresh(t->old.map) == -ENODATA) {
-		target_drop_old(t, false);
-		return;
-	}
-	if (drain_poll(t->old.drain, target_elapsed_ms(&t->old_polled_ns, now_ns)))
-		return;
-	if (!blix_map_poisoned(t->old.map) && blix_map_owner_state(t->old.map) == BLIX_OWNER_GONE) {
-		struct custody_figures figures;
+	struct custody_figures figures;
 
-		drain_note_exit(t->old.drain, now_ns);
-		drain_custody(t->old.drain, &figures);
-		/* Its map stays until everything it gave was released, or never will be. */
-		if (!drain_finish(t->old.drain) && !figures.stuck)
-			return;
+	if (blix_map_refresh(old->map) == -ENODATA)
+		return true;
+	if (drain_poll(old->drain, elapsed_ms))
+		return false;
+	if (blix_map_poisoned(old->map) || blix_map_owner_state(old->map) != BLIX_OWNER_GONE)
+		return true;
+	drain_note_exit(old->drain, now_ns);
+	drain_custody(old->drain, &figures);
+	/* Its map stays until everything it gave was released, or never will be. */
+	return drain_finish(old->drain) || figures.stuck;
+}
+
+static void drain_olds(struct target *t, uint64_t now_ns)
+{
+	for (int i = 0; i < TARGET_OLDS; i++) {
+		struct target_attached *old = &t->olds[i];
+
+		if (old->map &&
+		    drain_old(old, target_elapsed_ms(&t->old_polled_ns[i], now_ns), now_ns))
+			target_close_attached(old, false);
 	}
-	target_drop_old(t, false);
 }
 
 /* ---- the timer ------------------------------------------------------------------------------- */
@@ -134,8 +140,9 @@ static uint32_t next_ms(const struct target *t)
 
 	if (t->now.map)
 		ms = t->now.drain ? drain_interval_ms(t->now.drain) : TARGET_LIFE_MS;
-	if (t->old.map && drain_interval_ms(t->old.drain) < ms)
-		ms = drain_interval_ms(t->old.drain);
+	for (int i = 0; i < TARGET_OLDS; i++)
+		if (t->olds[i].map && drain_interval_ms(t->olds[i].drain) < ms)
+			ms = drain_interval_ms(t->olds[i].drain);
 	if (t->orphan.map && drain_interval_ms(t->orphan.drain) < ms)
 		ms = drain_interval_ms(t->orphan.drain);
 	if (t->process_gone && !t->life.gone && ms > TARGET_HURRY_MS)
@@ -165,7 +172,7 @@ static void arm(struct target *t, uint64_t us)
 void target_turn(struct target *t, uint64_t now_ns)
 {
 	drain_now(t, now_ns);
-	drain_old(t, now_ns);
+	drain_olds(t, now_ns);
 	target_turn_orphans(t, now_ns);
 	if (is_due(&t->probe_due_ns, now_ns, TARGET_PROBE_MS)) {
 		watch_refresh(t->watch);

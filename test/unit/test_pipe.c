@@ -6,6 +6,7 @@
 
 #include "agent/export/backoff.h"
 #include "test/support/scratch.h"
+#include "test/support/spool_fixture.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -423,6 +424,46 @@ Test(pipe, bodies_that_cannot_be_stored_are_bounded)
 }
 
 /* ---- a day without a collector ------------------------------------------------------------------- */
+
+/* ---- the spool ---------------------------------------------------------------------------------- */
+
+Test(pipe_spool, what_an_earlier_life_stored_is_sent_though_nothing_new_comes, .timeout = 60)
+{
+	const uint32_t body[2] = {7, 3};
+	struct spool_row row = {
+		.body = (uint8_t *)(uintptr_t)body, .len = sizeof(body), .items = 3};
+	struct pipe_options o = options;
+	struct spool_bench bench;
+	struct timespec t, begin;
+	struct figures_pipe f;
+	char dir[128];
+
+	spool_dir_make(dir, sizeof(dir));
+	spool_bench_open(&bench, &(struct spool_options){.dir = dir, .free_percent_min = 1});
+	cr_assert_eq(spool_bench_put(&bench, "otlp", &row, NULL), 0);
+	spool_bench_close(&bench);
+
+	now_ns = 100 * S_NS;
+	spool_bench_open(&bench, &(struct spool_options){.dir = dir, .free_percent_min = 1});
+	o.spool = bench.spool;
+	cr_assert_eq(pipe_new(bench.base, &o, &p), 0); /* before the database is open */
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		event_base_loop(bench.base, EVLOOP_NONBLOCK);
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while (n_sent == 0 && t.tv_sec - begin.tv_sec < 30);
+	cr_assert_eq(n_sent, 1);
+	cr_expect_eq(sent[0].first, 7);
+	answer(0, VERDICT_ACCEPTED, 0, 0);
+	spool_bench_settle(&bench);
+	pipe_figures(p, &f);
+	cr_expect_eq(f.sent, 3);
+	cr_expect_eq(f.spool_items, 0);
+	pipe_close(p);
+	spool_bench_close(&bench);
+	pipe_free(p);
+	spool_dir_remove(dir);
+}
 
 Test(backoff, grows_to_a_minute_with_half_of_it_by_chance)
 {

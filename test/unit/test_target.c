@@ -1289,6 +1289,46 @@ Test(target, spans_left_open_by_a_dead_node_are_delivered_once_as_crashed)
 	blix_map_close(map);
 }
 
+static bool is_done(const char *of)
+{
+	char reason[BLIX_REASON_MAX];
+	struct blix_map *m;
+	bool done;
+
+	cr_assert_eq(blix_map_open(of, &(struct blix_map_options){0}, &m, reason), 0, "%s", reason);
+	done = drain_is_done(m);
+	blix_map_close(m);
+	return done;
+}
+
+Test(target, a_node_that_keeps_dying_gives_each_span_once_however_late_it_is_acknowledged)
+{
+	enum { DEATHS = 4 };
+	char aside[DEATHS][192];
+
+	target = start_wanting(true, false);
+	for (uint32_t i = 0; i <= DEATHS; i++) {
+		file = make_node(i);
+		own_lane1();
+		write_span(i + 1);
+		EVENTUALLY(target, n_got == i + 1);
+		if (i == DEATHS)
+			break;
+		shm_file_abandon(file);
+		snprintf(aside[i], sizeof(aside[i]), "%s.o.%031d%u", path, 0, i);
+		cr_assert_eq(rename(path, aside[i]), 0);
+		shm_file_forget(file);
+	}
+	for (uint32_t i = 0; i < DEATHS; i++)
+		cr_expect_not(is_done(aside[i]), "nobody answered for it yet");
+	release_all();
+	for (uint32_t i = 0; i < DEATHS; i++)
+		EVENTUALLY(target, is_done(aside[i]));
+	cr_expect_eq(n_got, 0, "none of them came again");
+	for (uint32_t i = 0; i < DEATHS; i++)
+		unlink(aside[i]);
+}
+
 Test(target, open_spans_are_shown_by_name_and_age_and_crashed_ones_counted)
 {
 	struct target_open_span spans[TARGET_OPEN_SPANS_MAX];

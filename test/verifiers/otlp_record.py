@@ -9,7 +9,7 @@ Control (a JSON file, read again for each request; a missing file means accept):
   gzip         true: answers are compressed;  bomb  bytes of zeros in the answer's message field
 
 Records (JSON lines, flushed one request at a time): every span, log record and metric with its
-resource, and one {"kind": "request"} line. Only what was accepted is recorded as items.
+resource and the time it came (at), and one {"kind": "request"} line. Only what was accepted is recorded as items.
 """
 
 import collections
@@ -96,7 +96,8 @@ class Recorder:
 
     def take(self, service, request):
         with self.lock:
-            lines = [describe(service, *entry) for entry in items(service, request)]
+            at = time.time()
+            lines = [describe(service, *entry) | {"at": at} for entry in items(service, request)]
             for line in lines:
                 self.counts[line["kind"]] += 1
                 if line["kind"] == "span":

@@ -62,16 +62,13 @@ static uint64_t now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Keep the pace: the next span is due at `due`. Bursts of at most a millisecond. */
+/* Keep the pace, asleep: the next span is due at `due`. Bursts of at most a millisecond. */
 static void pace(uint64_t due)
 {
-	uint64_t t = now();
-	struct timespec ts = {.tv_nsec = 1000000};
+	const struct timespec a_moment = {.tv_nsec = 1000000};
 
-	if (gap_ns && due > t + 1000000)
-		nanosleep(&ts, NULL);
-	while (gap_ns && now() < due && !stop)
-		;
+	while (gap_ns && !stop && due > now() + 1000000)
+		nanosleep(&a_moment, NULL);
 }
 
 static void one_span(struct truth_thread *mine, uint64_t index, uint64_t n)
