@@ -2,6 +2,7 @@
  * Is the agent's loop turning; is the agent able to serve; is the node well. Includes: serve.h,
  * jansson. Thread rule: the loop thread. */
 #include "agent/serve/serve.h"
+#include "agent/serve/status.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -43,15 +44,12 @@ void serve_ready(const struct serve_source *source, const struct serve_request *
 static bool add_probes(json_t *json, const struct serve_status *s,
 		       const struct serve_request *request)
 {
-	json_t *probes = json_object(), *degraded = json_array();
+	json_t *degraded = json_array();
 	char include[64] = "", line[600];
 
 	for (uint32_t i = 0; i < s->n_probes; i++) {
 		const struct serve_probe *p = &s->probes[i];
 
-		json_object_set_new(probes, p->name,
-				    json_pack("{s:b, s:s, s:o}", "up", (int)p->up, "hook", p->hook,
-					      "reason", serve_json_text(p->reason)));
 		snprintf(line, sizeof(line), "probe %s is down: %s", p->name, p->reason);
 		if (!p->up)
 			json_array_append_new(degraded, serve_json_text(line));
@@ -59,7 +57,7 @@ static bool add_probes(json_t *json, const struct serve_status *s,
 	bool counts = json_array_size(degraded) > 0 && request->query &&
 		      serve_query(request->query, "include", include, sizeof(include)) == 0 &&
 		      strstr(include, "probes");
-	json_object_set_new(json, "probes", probes);
+	json_object_set_new(json, "probes", status_probes_json(s));
 	json_object_set_new(json, "degraded", degraded);
 	return counts;
 }
