@@ -80,6 +80,12 @@ void storage_node_unfollow(struct storage_node *n); /* accepts NULL */
 /* The disk below the node's data directory is always shown, also a loop device; 0 = unknown. */
 void storage_node_disk(struct storage_node *n, uint32_t dev, const char *name);
 
+/* Take what waits in the kernel now: the callback comes from here, or from the loop. */
+void storage_node_catch_up(struct storage_node *n);
+/* How much of what was made of slow waits has been lost since the start, for
+ * blixard_storage_slow_io_dropped_total. */
+void storage_node_undelivered(struct storage_node *n, uint64_t items);
+
 /* Add the families to a snapshot that does not have them. 0; errors of snapshot_family(). */
 int storage_node_register(struct storage_node *n, struct snapshot *snapshot);
 void storage_node_collect(struct storage_node *n, struct snapshot *snapshot, uint64_t now_ns);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ITEM_ATTRS = 7, SPAN_INTERNAL = 1, STATUS_ERROR = 2, SEVERITY_WARN = 13, TEXT_BYTES = 160 };
+enum { ITEM_ATTRS = 8, SPAN_INTERNAL = 1, STATUS_ERROR = 2, SEVERITY_WARN = 13, TEXT_BYTES = 160 };
 
 /* Literals live for ever; only what the event lends is copied. */
 static struct batch_text literal(const char *text)
@@ -80,7 +80,8 @@ int storage_span(const struct storage_slow_event *e, const uint8_t span_id[8], s
 		.start_unix_ns = e->start_unix_ns,
 		.end_unix_ns = e->end_unix_ns,
 		.name = literal("storage.fsync"),
-		.flags = 1, /* sampled: else there would be none */
+		/* Sampled, else there would be none; its parent is of this process. */
+		.flags = 1 | BATCH_FLAG_HAS_IS_REMOTE,
 		.kind = SPAN_INTERNAL,
 		.status = e->result < 0 ? STATUS_ERROR : 0,
 		.priority = true, /* slow by its nature */
@@ -98,7 +99,8 @@ int storage_span(const struct storage_slow_event *e, const uint8_t span_id[8], s
 	return err;
 }
 
-int storage_log(const struct storage_slow_event *e, struct arena *memory, struct batch_log *ret_log)
+int storage_log(const struct storage_slow_event *e, uint64_t unreported, struct arena *memory,
+		struct batch_log *ret_log)
 {
 	struct batch_log log = {
 		.unix_ns = e->end_unix_ns,
@@ -120,7 +122,13 @@ int storage_log(const struct storage_slow_event *e, struct arena *memory, struct
 	err = copy(memory, text, &log.body);
 	if (!err)
 		err = attributes(e, memory, &log.attrs);
-	if (!err)
-		*ret_log = log;
-	return err;
+	if (err)
+		return err;
+	if (unreported)
+		log.attrs.at[log.attrs.n++] = (struct batch_attr){
+			.key = literal("blixard.storage.unreported_waits"),
+			.value = {.type = BATCH_I64, .i64 = (int64_t)unreported},
+		};
+	*ret_log = log;
+	return 0;
 }

@@ -14,8 +14,9 @@
 int storage_span(const struct storage_slow_event *e, const uint8_t span_id[8], struct arena *memory,
 		 struct batch_span *ret_span);
 
-/* The log record (WARN), with the trace if the event names one. 0; -ENOSPC, -ENOMEM. */
-int storage_log(const struct storage_slow_event *e, struct arena *memory,
+/* The log record (WARN), with the trace if the event names one; `unreported`: how many waits before it
+ * have none. 0; -ENOSPC, -ENOMEM. */
+int storage_log(const struct storage_slow_event *e, uint64_t unreported, struct arena *memory,
 		struct batch_log *ret_log);
 
 #endif

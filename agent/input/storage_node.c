@@ -138,6 +138,17 @@ void storage_node_slow(struct storage_node *n, const struct storage_slow_event *
 		n->slow(n->slow_arg, e);
 }
 
+void storage_node_catch_up(struct storage_node *n)
+{
+	if (n->storage)
+		storage_drain(n->storage);
+}
+
+void storage_node_undelivered(struct storage_node *n, uint64_t items)
+{
+	n->undelivered = items;
+}
+
 /* ---- families -------------------------------------------------------------------------------- */
 
 struct registration {
@@ -469,7 +480,9 @@ static void set_probe(struct storage_node *n, struct snapshot *s, enum probe_kin
 	snapshot_set_u64(s, n->runs[kind], cost.runs);
 	snapshot_set_u64(s, n->seconds[kind], cost.run_ns);
 	snapshot_set_u64(s, n->events[layer], slow + counts[STORAGE_COUNT_SLOW_LOST]);
-	snapshot_set_u64(s, n->dropped[layer], counts[STORAGE_COUNT_SLOW_LOST]);
+	snapshot_set_u64(s, n->dropped[layer],
+			 counts[STORAGE_COUNT_SLOW_LOST] +
+				 (layer == STORAGE_LAYER_SYNC ? n->undelivered : 0));
 }
 
 void storage_node_collect(struct storage_node *n, struct snapshot *snapshot, uint64_t now_ns)

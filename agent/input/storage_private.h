@@ -72,7 +72,7 @@ struct storage_node {
 	bool followed;	 /* at least once: its fsync series exist */
 	void (*slow)(void *arg, const struct storage_slow_event *e);
 	void *slow_arg;
-	uint64_t slow_syncs, stamped, unstamped;
+	uint64_t slow_syncs, stamped, unstamped, undelivered;
 	struct snapshot_exemplar exemplars[STORAGE_CALLS][BLIX_POW2_BOUNDS + 1];
 
 	/* families, and their series */

@@ -41,8 +41,29 @@ static void on_slow_io(void *arg, const struct storage_slow_event *e)
 		   e->tid, (double)(e->end_ns - e->start_ns) * 1e-6, e->call,
 		   e->result < 0 ? ", which failed" : "", e->device[0] ? e->device : "unknown",
 		   (double)e->flush_ns * 1e-6, (double)e->device_ns * 1e-6, trace);
+	/* Who drains the file sends what belongs to it. */
+	if (t->slow_waits && t->now.drain)
+		slow_waits_add(t->slow_waits, t->now.resource, e, target_mono_ns());
 	if (t->events.slow_io)
 		t->events.slow_io(t->events.arg, t, e);
+}
+
+static int start_slow_waits(struct target *t)
+{
+	const struct slow_waits_options options = {
+		.wants = {[BATCH_TRACES] = t->options.wants_traces,
+			  [BATCH_LOGS] = t->options.wants_logs},
+		.delay_ms = {[BATCH_TRACES] = t->options.spans_delay_ms,
+			     [BATCH_LOGS] = t->options.logs_delay_ms},
+		.process = t->options.redact ? target_process : NULL,
+		.batch = target_hand_over,
+		.arg = t,
+	};
+
+	if (!t->events.batch)
+		return 0;
+	t->slow_waits = slow_waits_new(&options);
+	return t->slow_waits ? 0 : -ENOMEM;
 }
 
 static int start(struct target *t)
@@ -56,7 +77,9 @@ static int start(struct target *t)
 	t->storage = storage_node_new(t->options.storage, on_slow_io, t);
 	if (!t->snapshot || !t->host || !t->self || !t->look || !t->storage)
 		return -ENOMEM;
-	r = watch_new(t->base, t->path, on_directory_change, t, &t->watch);
+	r = start_slow_waits(t);
+	if (r == 0)
+		r = watch_new(t->base, t->path, on_directory_change, t, &t->watch);
 	if (r == 0)
 		r = target_rebuild(t);
 	if (r == 0 && target_start_timer(t) < 0)
@@ -94,6 +117,7 @@ struct target *target_free(struct target *t)
 {
 	if (!t)
 		return NULL;
+	t->slow_waits = slow_waits_free(t->slow_waits); /* the outputs may be gone already */
 	target_leave(t, true);
 	target_drop_olds(t, true);
 	target_drop_orphan(t, true);
@@ -139,6 +163,9 @@ void target_flush(struct target *t)
 			drain_flush(t->olds[i].drain);
 	if (t->orphan.drain)
 		drain_flush(t->orphan.drain);
+	storage_node_catch_up(t->storage);
+	if (t->slow_waits)
+		slow_waits_flush(t->slow_waits);
 }
 
 struct batch_resource *target_resource(const struct target *t)
@@ -288,6 +315,8 @@ const struct snapshot *target_collect(struct target *t)
 	self_export_collect(&t->self_export, t->snapshot, t->figures);
 	storage_node_disk(t->storage, look_result(t->look)->disk_dev,
 			  look_result(t->look)->disk_name);
+	if (t->slow_waits)
+		storage_node_undelivered(t->storage, slow_waits_dropped(t->slow_waits));
 	storage_node_collect(t->storage, t->snapshot, now_ns);
 	snapshot_clamp_subsets(t->snapshot);
 	return t->snapshot;

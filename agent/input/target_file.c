@@ -305,14 +305,14 @@ static void follow_process(struct target *t)
 		event_add(t->pidfd_event, NULL);
 }
 
-static void on_batch(void *arg, struct batch *b)
+void target_hand_over(void *arg, struct batch *b)
 {
 	struct target *t = arg;
 
 	t->events.batch(t->events.arg, t, b);
 }
 
-static void on_process(void *arg, struct batch *b)
+void target_process(void *arg, struct batch *b)
 {
 	struct target *t = arg;
 
@@ -331,8 +331,8 @@ int target_start_drain(struct target *t, struct target_attached *a)
 			  [BATCH_LOGS] = t->options.wants_logs},
 		.delay_ms = {[BATCH_TRACES] = t->options.spans_delay_ms,
 			     [BATCH_LOGS] = t->options.logs_delay_ms},
-		.process = t->options.redact ? on_process : NULL,
-		.batch = t->events.batch ? on_batch : NULL,
+		.process = t->options.redact ? target_process : NULL,
+		.batch = t->events.batch ? target_hand_over : NULL,
 		.arg = t,
 	};
 	int r = a->resource ? drain_new(a->map, a->resource, &options, &t->totals, &a->drain)

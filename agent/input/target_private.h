@@ -19,6 +19,7 @@
 #include "agent/input/self.h"
 #include "agent/input/self_export.h"
 #include "agent/input/self_spans.h"
+#include "agent/input/slow_waits.h"
 #include "agent/input/storage.h"
 #include "agent/input/target.h"
 #include "agent/input/wake.h"
@@ -77,6 +78,7 @@ struct target {
 	struct open_spans open; /* of the last look */
 	uint64_t open_ns;	/* when that was; 0: never, or of another file */
 	struct storage_node *storage;
+	struct slow_waits *slow_waits; /* NULL: nobody takes them (any more) */
 	struct snapshot *snapshot;
 
 	/* the file */
@@ -151,6 +153,9 @@ void target_set_state(struct target *t, enum target_node node, enum target_file 
 		      const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* target_file.c */
+/* Ready a batch for its receiver, and hand it over; `arg` is the target. */
+void target_process(void *arg, struct batch *b);
+void target_hand_over(void *arg, struct batch *b);
 void target_probe(struct target *t, uint64_t now_ns);
 void target_check_life(struct target *t, uint64_t now_ns);
 void target_quarantine(struct target *t);

@@ -134,7 +134,7 @@ static bool is_due(uint64_t *due_ns, uint64_t now_ns, uint32_t period_ms)
 	return true;
 }
 
-static uint32_t next_ms(const struct target *t)
+static uint32_t next_ms(const struct target *t, uint64_t now_ns)
 {
 	uint32_t ms = TARGET_PROBE_MS;
 
@@ -147,6 +147,8 @@ static uint32_t next_ms(const struct target *t)
 		ms = drain_interval_ms(t->orphan.drain);
 	if (t->process_gone && !t->life.gone && ms > TARGET_HURRY_MS)
 		ms = TARGET_HURRY_MS;
+	if (t->slow_waits && slow_waits_due_ms(t->slow_waits, now_ns) < ms)
+		ms = slow_waits_due_ms(t->slow_waits, now_ns);
 	return ms;
 }
 
@@ -174,6 +176,8 @@ void target_turn(struct target *t, uint64_t now_ns)
 	drain_now(t, now_ns);
 	drain_olds(t, now_ns);
 	target_turn_orphans(t, now_ns);
+	if (t->slow_waits)
+		slow_waits_turn(t->slow_waits, now_ns);
 	if (is_due(&t->probe_due_ns, now_ns, TARGET_PROBE_MS)) {
 		watch_refresh(t->watch);
 		target_probe(t, now_ns);
@@ -185,7 +189,7 @@ void target_turn(struct target *t, uint64_t now_ns)
 		look_ask(t->look, t->known ? t->id.data_dir : "");
 	if (t->now.wake && !t->life.gone && drain_wants_wake(t->now.drain))
 		wake_arm(t->now.wake);
-	arm(t, aligned_us(next_ms(t), now_ns));
+	arm(t, aligned_us(next_ms(t, now_ns), now_ns));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

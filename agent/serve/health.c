@@ -3,6 +3,7 @@
  * model/, jansson. Thread rule: the loop thread. */
 #include "agent/model/figures.h"
 #include "agent/serve/serve.h"
+#include "agent/serve/status.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -82,20 +83,16 @@ static void add_exports(json_t *degraded, const struct figures *f)
 /* Returns whether one is down. */
 static bool add_probes(json_t *json, json_t *degraded, const struct serve_status *s)
 {
-	json_t *probes = json_object();
 	bool down = false;
 
 	for (uint32_t i = 0; i < s->n_probes; i++) {
 		const struct serve_probe *p = &s->probes[i];
 
-		json_object_set_new(probes, p->name,
-				    json_pack("{s:b, s:s, s:o}", "up", (int)p->up, "hook", p->hook,
-					      "reason", serve_json_text(p->reason)));
+		down |= !p->up;
 		if (!p->up)
 			add_line(degraded, "probe %s is down: %s", p->name, p->reason);
-		down |= !p->up;
 	}
-	json_object_set_new(json, "probes", probes);
+	json_object_set_new(json, "probes", status_probes_json(s));
 	return down;
 }
 

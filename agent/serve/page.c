@@ -453,6 +453,20 @@ static void put_open_spans(struct buf *b, const struct serve_status *s)
 	buf_adds(b, "</dl></div>");
 }
 
+/* Where each hangs, or why it does not. */
+static void put_probes(struct buf *b, const struct serve_status *s)
+{
+	for (uint32_t i = 0; i < s->n_probes; i++) {
+		const struct serve_probe *p = &s->probes[i];
+
+		buf_adds(b, "<dt>Probe ");
+		page_html(b, p->name);
+		buf_adds(b, p->up ? "</dt><dd>up, on <code>" : "</dt><dd>off: ");
+		page_html(b, p->up ? p->hook : p->reason);
+		buf_adds(b, p->up ? "</code></dd>" : "</dd>");
+	}
+}
+
 static void put_agent(struct buf *b, const struct serve_status *s)
 {
 	buf_adds(b, "<div><h2>Agent</h2><dl>");
@@ -466,6 +480,7 @@ static void put_agent(struct buf *b, const struct serve_status *s)
 	item(b, "State directory", s->state_directory);
 	if (s->log_lines_dropped)
 		buf_addf(b, "<dt>Log</dt><dd>%" PRIu64 " lines dropped</dd>", s->log_lines_dropped);
+	put_probes(b, s);
 	buf_adds(b, "</dl></div>");
 }
 

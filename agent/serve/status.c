@@ -26,6 +26,20 @@ static void put_text(json_t *object, const char *key, const char *text)
 	json_object_set_new(object, key, serve_json_text(text));
 }
 
+json_t *status_probes_json(const struct serve_status *s)
+{
+	json_t *probes = json_object();
+
+	for (uint32_t i = 0; i < s->n_probes; i++) {
+		const struct serve_probe *p = &s->probes[i];
+
+		json_object_set_new(probes, p->name,
+				    json_pack("{s:b, s:s, s:o}", "up", (int)p->up, "hook", p->hook,
+					      "reason", serve_json_text(p->reason)));
+	}
+	return probes;
+}
+
 static json_t *agent_json(const struct serve_status *s)
 {
 	json_t *agent = json_object(), *listen = json_object(), *config = json_object();
@@ -51,6 +65,7 @@ static json_t *agent_json(const struct serve_status *s)
 	put_count(http, "full", s->http.full);
 	put_count(http, "connections", s->http.connections);
 	json_object_set_new(agent, "http", http);
+	json_object_set_new(agent, "probes", status_probes_json(s));
 	return agent;
 }
 

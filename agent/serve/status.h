@@ -8,4 +8,7 @@
 /* A new reference; NULL: no memory. */
 struct json_t *status_json(const struct serve_status *s, const struct figure figures[FIGURES]);
 
+/* The probes by name: {"up": bool, "hook": text, "reason": text}. */
+struct json_t *status_probes_json(const struct serve_status *s);
+
 #endif

@@ -3,7 +3,7 @@
 
 Goal: 4 threads x 4,000 calls, each with the right ids or, outside of a span, none; none lost; threads
 without a lane are never stamped.
-Method: test/support/bin/storage_stamp knows the truth of each call and compares it with the events.
+Method: test/support/bin/storage_stamp begins, nests and hands over spans with the real hooks; it knows the truth of each call and compares it with the events.
 """
 # timeout: 200 s
 import json
@@ -30,6 +30,9 @@ for hook, directory, spans in (("fentry", "/dev/shm", 4000), ("tracepoint", "/de
     tap.check(a["error"] == 0 and a["with_lane"] == 4, f"{hook}: four threads have a lane, two have none")
     tap.check(a["delivered"] == a["calls"] == 6 * spans and a["lost"] == 0 and a["foreign"] == 0,
               f"{hook}: {a['delivered']} of {a['calls']} calls came, {a['lost']} lost, {a['foreign']} foreign")
+    # Some hand-overs find the neighbour's place taken; then it makes a span of its own.
+    tap.check(a["in_span"] == 3 * spans and a["moved"] > spans // 4,
+              f"{hook}: {a['in_span']} calls in spans, {a['moved']} of them in spans that another thread began")
     tap.check(a["right"] == a["calls"] and a["wrong"] == 0, f"{hook}: {a['right']} with the right span or none, {a['wrong']} wrong")
     tap.check(a["stamped_outside"] == 0, f"{hook}: {a['stamped_outside']} stamped outside of a span")
 tap.end()

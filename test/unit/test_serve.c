@@ -157,6 +157,8 @@ static void status(void *arg, struct serve_status *s)
 		.state_directory = evil,
 		.state_problem = evil,
 		.loop_limit_ns = 10,
+		.probes = {{"block", "tracepoint", "", true}, {"sync", "none", evil, false}},
+		.n_probes = 2,
 		.node_state = node_is_up ? "live" : "dead",
 		.node_up = node_is_up,
 		.reason = evil,
@@ -310,6 +312,8 @@ Test(page, nothing_foreign_becomes_markup, .init = setup)
 	cr_expect_null(strstr(page, "<!--"));
 	cr_expect(strstr(page, "Node is dead"));
 	cr_expect(strstr(page, "1,234,567"));
+	cr_expect(strstr(page, "<dt>Probe block</dt><dd>up, on <code>tracepoint</code></dd>"));
+	cr_expect(strstr(page, "<dt>Probe sync</dt><dd>off: &lt;/script&gt;"));
 	/* The embedded JSON is whole, and says what was put in. */
 	data = strstr(page, "id=\"data\">");
 	cr_assert(data);
@@ -513,7 +517,7 @@ Test(health, what_cannot_be_sent_is_degraded_and_ill_only_on_request, .init = fi
 
 Test(status, the_schema_is_one_and_large_ids_are_text, .init = setup)
 {
-	json_t *json = json_loads(answer(serve_status_json, NULL), 0, NULL);
+	json_t *json = json_loads(answer(serve_status_json, NULL), 0, NULL), *probes;
 
 	cr_assert(json);
 	cr_expect_eq(json_integer_value(json_object_get(json, "schema")), 1);
@@ -521,6 +525,12 @@ Test(status, the_schema_is_one_and_large_ids_are_text, .init = setup)
 			 "18446744073709551615");
 	cr_expect(json_is_object(
 		json_object_get(json_object_get(json, "figures"), "raft_proposal_duration")));
+	probes = json_object_get(json_object_get(json, "agent"), "probes");
+	cr_expect(json_is_true(json_object_get(json_object_get(probes, "block"), "up")));
+	cr_expect(json_is_false(json_object_get(json_object_get(probes, "sync"), "up")));
+	cr_expect_str_eq(
+		json_string_value(json_object_get(json_object_get(probes, "sync"), "reason")),
+		evil);
 	json_decref(json);
 	buf_done(&body);
 }

@@ -57,6 +57,7 @@ Test(storage_items, a_slow_wait_is_a_child_of_the_span_that_waited)
 	cr_expect_eq(span.end_unix_ns - span.start_unix_ns, 34000000);
 	cr_expect(span.name.len == 13 && memcmp(span.name.at, "storage.fsync", 13) == 0);
 	cr_expect_eq(span.kind, 1);
+	cr_expect_eq(span.flags, 1 | BATCH_FLAG_HAS_IS_REMOTE, "the parent is in the same process");
 	cr_expect_eq(span.status, 0);
 	cr_expect_float_eq(find(&span.attrs, "blixard.storage.overlapping_flush_ms")->f64, 30,
 			   1e-9);
@@ -97,12 +98,24 @@ Test(storage_items, without_a_sampled_span_there_is_none_but_still_a_log_record)
 	cr_expect_eq(storage_span(&event, id, &memory, &span), -EINVAL);
 	cr_expect_eq(span.kind, 42, "left alone");
 	event.device = "";
-	cr_assert_eq(storage_log(&event, &memory, &log), 0);
+	cr_assert_eq(storage_log(&event, 0, &memory, &log), 0);
 	cr_expect_arr_eq(log.trace_id, nobody, 16);
 	cr_expect_eq(log.severity, 13);
 	cr_expect_null(find(&log.attrs, "blixard.storage.device"));
 	cr_expect_arr_eq(log.body.at, "waited 34.0 ms in fdatasync on an unknown device",
 			 log.body.len);
+}
+
+Test(storage_items, a_log_record_says_how_many_waits_had_none)
+{
+	struct batch_log log = {0};
+
+	event.result = -5; /* the most attributes there can be */
+	cr_assert_eq(storage_log(&event, 41, &memory, &log), 0);
+	cr_expect_eq(find(&log.attrs, "blixard.storage.unreported_waits")->i64, 41);
+	cr_expect_eq(find(&log.attrs, "error.code")->i64, -5);
+	cr_assert_eq(storage_log(&event, 0, &memory, &log), 0);
+	cr_expect_null(find(&log.attrs, "blixard.storage.unreported_waits"));
 }
 
 Test(storage_items, an_arena_without_room_is_told)
@@ -113,7 +126,7 @@ Test(storage_items, an_arena_without_room_is_told)
 	arena_done(&memory);
 	arena_init(&memory, 1);
 	cr_expect_eq(storage_span(&event, id, &memory, &span), -ENOSPC);
-	cr_expect_eq(storage_log(&event, &memory, &log), -ENOSPC);
+	cr_expect_eq(storage_log(&event, 0, &memory, &log), -ENOSPC);
 	cr_expect_eq(span.kind, 42);
 	cr_expect_eq(log.severity, 42);
 }

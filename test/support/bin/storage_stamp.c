@@ -1,12 +1,12 @@
 /* test/support/bin/storage_stamp.c - threads in spans that sync a file, and what the probe says.
  *
- * storage_stamp DIR SPANS [--skip HOOK ...]
+ * storage_stamp DIR SPANS [--truth FILE] [--skip HOOK ...]
  *
- * Four threads make SPANS calls of fdatasync each, three of four inside of a span with an id of its
- * own, the fourth outside; two more threads have no lane. The
- * probe, with every call slow, reports each call; its ids are compared with the truth, call by
- * call. A span here is what blixard_hooks.h makes of one for the kernel: the thread context of the
- * lane, written as shm/layout.h says. Prints one line of JSON. */
+ * Four threads make SPANS calls of fdatasync each: one in four outside of any span, one in a span of its
+ * own, one in the outer of two after the inner was detached, one in a span that another thread began,
+ * attached and handed over (as an async runtime does). Two more threads never touch the hooks. The
+ * probe, with every call slow, reports each call; its ids are compared with the truth, call by call.
+ * --truth: a line `trace id, span id` before each call within a span. Prints one line of JSON. */
 #include "bpf/probe.h"
 #include "node-hooks/blixard_hooks.h"
 #include "shm/atomic.h"
@@ -26,22 +26,37 @@ enum { THREADS = 6, WITH_LANE = 4, SPANS_MAX = 20000 };
  * the ring while the reader waits for its CPU. No disk does that. */
 enum { PACE_US = 200 };
 
+/* What a call is to be stamped with; all zero: nothing. */
+struct expected {
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint8_t trace_flags;
+};
+
 struct worker {
 	pthread_t thread;
 	uint32_t index, tid, spans;
-	uint64_t seen;		      /* events of it so far */
-	uint64_t expected[SPANS_MAX]; /* number in the trace id; 0 = outside of a span */
+	uint64_t seen; /* events of it so far */
+	uint32_t made; /* expected[0 .. made) are set */
+	struct expected expected[SPANS_MAX];
 	int fd;
-	bool has_lane;
+	bool has_lane, failed;
 };
 
 static struct worker workers[THREADS];
+static FILE *truth;
 static uint8_t *lanes;
 static uint64_t stride;
 static uint32_t n_lanes;
-static blix_counter counter;
-static uint64_t right, wrong, stamped_outside, foreign, delivered;
+static uint64_t right, wrong, stamped_outside, foreign, delivered, in_span, moved;
 static uint32_t running = THREADS;
+
+/* Spans on their way from the thread that began them to the next one. */
+static struct {
+	pthread_mutex_t lock;
+	bool full;
+	blix_span span;
+} handed[WITH_LANE];
 
 static struct blix_thread_context *own_context(uint32_t tid)
 {
@@ -54,37 +69,105 @@ static struct blix_thread_context *own_context(uint32_t tid)
 	return NULL;
 }
 
-static void enter_span(struct blix_thread_context *c, uint64_t number)
+static void hand_over(uint32_t to, blix_span span)
 {
-	blix_store_release(&c->valid, 0);
-	memcpy(c->trace_id, &number, sizeof(number));
-	memcpy(c->trace_id + 8, &number, sizeof(number));
-	memcpy(c->span_id, &number, sizeof(number));
-	c->trace_flags = 1;
-	blix_store_release(&c->valid, 1);
+	bool taken;
+
+	pthread_mutex_lock(&handed[to].lock);
+	taken = !handed[to].full;
+	if (taken) {
+		handed[to].full = true;
+		handed[to].span = span;
+	}
+	pthread_mutex_unlock(&handed[to].lock);
+	if (!taken)
+		blix_span_end(span);
+}
+
+/* A span of another thread; if none has come, one of our own. */
+static blix_span take_over(uint32_t index)
+{
+	blix_span span;
+	bool full;
+
+	pthread_mutex_lock(&handed[index].lock);
+	full = handed[index].full;
+	span = handed[index].span;
+	handed[index].full = false;
+	pthread_mutex_unlock(&handed[index].lock);
+	if (full)
+		__atomic_fetch_add(&moved, 1, __ATOMIC_RELAXED);
+	return full ? span : blix_span_begin(BLIX_NAME("own"), BLIX_INTERNAL, NULL);
+}
+
+static void tell_truth(const struct expected *e)
+{
+	char line[64];
+	int at = 0;
+
+	for (int i = 0; i < 16; i++)
+		at += sprintf(line + at, "%02x", e->trace_id[i]);
+	line[at++] = ' ';
+	for (int i = 0; i < 8; i++)
+		at += sprintf(line + at, "%02x", e->span_id[i]);
+	fprintf(truth, "%s\n", line); /* locked by stdio, and line buffered */
+}
+
+/* span NULL: outside of any. */
+static void sync_in(struct worker *w, const blix_span *span)
+{
+	struct expected *e = &w->expected[w->made];
+	uint64_t word = w->made;
+
+	if (span) {
+		memcpy(e->trace_id, span->trace_id, sizeof(e->trace_id));
+		memcpy(e->span_id, span->span_id, sizeof(e->span_id));
+		e->trace_flags = span->trace_flags;
+		__atomic_fetch_add(&in_span, 1, __ATOMIC_RELAXED);
+		if (truth)
+			tell_truth(e);
+	}
+	__atomic_store_n(&w->made, w->made + 1, __ATOMIC_RELEASE);
+	w->failed |= pwrite(w->fd, &word, sizeof(word), 0) < 0 || fdatasync(w->fd) < 0;
+}
+
+static void one_call(struct worker *w, uint32_t i)
+{
+	blix_span outer, inner;
+	blix_token token, within;
+
+	if (w->index >= WITH_LANE || i % 4 == 0) {
+		sync_in(w, NULL);
+		return;
+	}
+	outer = i % 4 == 3 ? take_over(w->index)
+			   : blix_span_begin(BLIX_NAME("outer"), BLIX_INTERNAL, NULL);
+	token = blix_attach(outer);
+	if (i % 4 == 2) {
+		inner = blix_span_begin(BLIX_NAME("inner"), BLIX_INTERNAL, NULL);
+		within = blix_attach(inner);
+		blix_detach(within);
+		blix_span_end(inner);
+	}
+	sync_in(w, &outer);
+	blix_detach(token);
+	if (i % 4 == 1)
+		hand_over((w->index + 1) % WITH_LANE, outer);
+	else
+		blix_span_end(outer);
 }
 
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	struct blix_thread_context *c = NULL;
 
 	w->tid = (uint32_t)syscall(SYS_gettid);
 	if (w->index < WITH_LANE) {
-		blix_add(counter, 1); /* claims a lane */
-		c = own_context(w->tid);
-		w->has_lane = c != NULL;
+		blix_detach(blix_attach((blix_span){0})); /* claims a lane */
+		w->has_lane = own_context(w->tid) != NULL;
 	}
-	for (uint32_t i = 0; i < w->spans; i++) {
-		uint64_t number = c && i % 4 ? (uint64_t)(w->index + 1) << 32 | (i + 1) : 0;
-
-		__atomic_store_n(&w->expected[i], number, __ATOMIC_RELEASE);
-		if (number)
-			enter_span(c, number);
-		if (pwrite(w->fd, &number, sizeof(number), 0) < 0 || fdatasync(w->fd) < 0)
-			break;
-		if (number)
-			blix_store_release(&c->valid, 0);
+	for (uint32_t i = 0; i < w->spans && !w->failed; i++) {
+		one_call(w, i);
 		usleep(PACE_US);
 	}
 	__atomic_fetch_sub(&running, 1, __ATOMIC_RELEASE);
@@ -94,26 +177,29 @@ static void *work(void *arg)
 /* Events of one thread come in the order of its calls. */
 static void on_event(void *arg, const struct storage_event *e)
 {
-	uint64_t id[2], expected;
+	const struct expected *expected;
 	struct worker *w = NULL;
+	bool inside;
 
 	(void)arg;
 	for (int i = 0; i < THREADS; i++)
 		if (__atomic_load_n(&workers[i].tid, __ATOMIC_ACQUIRE) == e->tid)
 			w = &workers[i];
-	if (!w || w->seen >= w->spans || e->tgid != (uint32_t)getpid()) {
+	if (!w || w->seen >= __atomic_load_n(&w->made, __ATOMIC_ACQUIRE) ||
+	    e->tgid != (uint32_t)getpid()) {
 		foreign++;
 		return;
 	}
 	delivered++;
-	expected = __atomic_load_n(&w->expected[w->seen++], __ATOMIC_ACQUIRE);
-	memcpy(id, e->trace_id, sizeof(id));
-	if (!expected && e->valid)
+	expected = &w->expected[w->seen++];
+	inside = memcmp(expected, &(struct expected){0}, sizeof(*expected)) != 0;
+	if (!inside && e->valid)
 		stamped_outside++;
-	else if (!expected)
+	else if (!inside)
 		right++;
-	else if (e->valid == 1 && id[0] == expected && id[1] == expected &&
-		 memcmp(e->span_id, &expected, 8) == 0 && e->trace_flags == 1)
+	else if (e->valid == 1 && memcmp(e->trace_id, expected->trace_id, 16) == 0 &&
+		 memcmp(e->span_id, expected->span_id, 8) == 0 &&
+		 e->trace_flags == expected->trace_flags && (e->trace_flags & BLIX_TRACE_SAMPLED))
 		right++;
 	else
 		wrong++;
@@ -143,6 +229,8 @@ static void start(const char *dir, uint32_t spans)
 {
 	char path[256];
 
+	for (uint32_t i = 0; i < WITH_LANE; i++)
+		pthread_mutex_init(&handed[i].lock, NULL);
 	for (uint32_t i = 0; i < THREADS; i++) {
 		struct worker *w = &workers[i];
 
@@ -158,16 +246,24 @@ static void start(const char *dir, uint32_t spans)
 int main(int argc, char **argv)
 {
 	struct probe_options options = {.slow_ns = 0};
-	struct blix_identity identity = {.lanes = 16, .ring_bytes = 16 << 10, .slots = 2};
+	struct blix_identity identity = {.lanes = 16, .ring_bytes = 16 << 10, .slots = 64};
 	uint32_t spans = argc > 2 ? (uint32_t)atoi(argv[2]) : 0, with_lane = 0;
 	char path[64], reason[PROBE_REASON_MAX] = "";
 	uint64_t counts[STORAGE_COUNTS] = {0};
 	struct probe *probe;
 
-	for (int i = 3; i + 1 < argc; i += 2)
+	for (int i = 3; i + 1 < argc; i += 2) {
+		if (!strcmp(argv[i], "--truth")) {
+			truth = fopen(argv[i + 1], "w");
+			if (!truth)
+				return 2;
+			setvbuf(truth, NULL, _IOLBF, 0);
+			continue;
+		}
 		for (int hook = 0; hook < PROBE_HOOKS; hook++)
 			if (!strcmp(argv[i + 1], probe_hook_name((enum probe_hook)hook)))
 				options.hooks_skipped |= 1u << hook;
+	}
 	if (!spans || spans > SPANS_MAX)
 		return 2;
 	if (probe_open(PROBE_SYNC, &options, NULL, NULL, &probe, reason) < 0) {
@@ -175,7 +271,6 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	snprintf(path, sizeof(path), "/dev/shm/blix-stamp-%u", (unsigned)getpid());
-	counter = blix_counter_of(BLIX_raft_proposals_total);
 	if (blix_open(path, &identity) < 0 || follow(probe, path) < 0)
 		return 2;
 	start(argv[1], spans);
@@ -191,9 +286,11 @@ int main(int argc, char **argv)
 	probe_read_counts(probe, counts);
 	printf("{\"error\":0,\"hook\":\"%s\",\"with_lane\":%u,\"calls\":%u,\"delivered\":%" PRIu64
 	       ",\"right\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"stamped_outside\":%" PRIu64
-	       ",\"foreign\":%" PRIu64 ",\"lost\":%" PRIu64 "}\n",
+	       ",\"foreign\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"in_span\":%" PRIu64
+	       ",\"moved\":%" PRIu64 "}\n",
 	       probe_hook_name(probe_hook_used(probe)), with_lane, THREADS * spans, delivered,
-	       right, wrong, stamped_outside, foreign, counts[STORAGE_COUNT_SLOW_LOST]);
+	       right, wrong, stamped_outside, foreign, counts[STORAGE_COUNT_SLOW_LOST], in_span,
+	       moved);
 	probe_close(probe);
 	blix_close();
 	unlink(path);
