@@ -135,7 +135,7 @@ Test(json, foreign_text_and_numbers_are_made_fit)
 
 static const char evil[] = "</script><script>alert(1)</script>\"'&<!--";
 static struct snapshot *snapshot;
-static bool node_is_up, has_exports, probe_is_down;
+static bool node_is_up, has_exports, probe_is_down = true;
 static struct figures exports;
 
 static const struct snapshot *collect(void *arg)
@@ -186,9 +186,8 @@ static void status(void *arg, struct serve_status *s)
 			  .age_s = 12.5}},
 		.exports = has_exports ? &exports : NULL,
 	};
-	if (probe_is_down)
-		s->probes[s->n_probes++] =
-			(struct serve_probe){.name = "block", .hook = "none", .reason = evil};
+	s->probes[1].up = !probe_is_down;
+	s->probes[1].hook = probe_is_down ? "none" : "tracepoint";
 }
 
 static const struct encode_options encode;
@@ -496,6 +495,7 @@ Test(health, what_cannot_be_sent_is_degraded_and_ill_only_on_request, .init = fi
 		{"include=", 200, 200},
 	};
 
+	probe_is_down = false;
 	cr_expect_eq(degraded("include=exporters,probes"), 0u);
 	cr_expect_eq(response.code, 200);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -517,8 +517,9 @@ Test(health, what_cannot_be_sent_is_degraded_and_ill_only_on_request, .init = fi
 
 Test(status, the_schema_is_one_and_large_ids_are_text, .init = setup)
 {
-	json_t *json = json_loads(answer(serve_status_json, NULL), 0, NULL), *probes;
+	json_t *json, *probes;
 
+	json = json_loads(answer(serve_status_json, NULL), 0, NULL);
 	cr_assert(json);
 	cr_expect_eq(json_integer_value(json_object_get(json, "schema")), 1);
 	cr_expect_str_eq(json_string_value(json_object_get(json_object_get(json, "node"), "id")),
