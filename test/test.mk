@@ -60,11 +60,12 @@ asan-run: test-programs
 soak: all
 	$(Q)/usr/bin/python3 test/cluster/soak.py --build $(B) --seconds $(S)
 
-# Before an issue is closed: everything, the sanitizer build, and torture for S seconds a program.
+# Before an issue is closed: everything, the sanitizer build, torture for S seconds a program, a hundred kills.
 .PHONY: test-long
 test-long: test
 	$(Q)$(MAKE) --no-print-directory asan
 	$(Q)$(MAKE) --no-print-directory torture S=$(S)
+	$(Q)CUSTODY_ROUNDS=100 $(RUN) test/e2e/18-custody.py
 
 .PHONY: torture
 torture: test-programs

@@ -164,10 +164,10 @@ class Rig:
 
     # ---- the parts ------------------------------------------------------------------------------
 
-    def receive(self):
-        """A receiver; a second call after stop_receiving() gets the same port."""
+    def receive(self, records=True):
+        """A receiver; a second call after stop_receiving() gets the same port. Without records it only counts."""
         more = ("--listen", f"127.0.0.1:{self.receiver_port}") if self.receiver_port else ()
-        self.receiver = self.bed.grpc(more=more)
+        self.receiver = self.bed.grpc(more=(*more, *(() if records else ("--record", ""))))
         self.receiver_port = self.receiver.port
         self.endpoints["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.receiver.url()
         return self.receiver

@@ -68,6 +68,13 @@ class Receiver:
             lines = [json.loads(line) for line in f if line.endswith("\n")]
         return [line for line in lines if kind in (None, line["kind"])]
 
+    def summary(self):
+        """What it has counted so far; half a second old."""
+        if not os.path.exists(self.summary_path):
+            return {}
+        with open(self.summary_path, encoding="utf-8") as f:
+            return json.load(f)
+
     def order(self, **what):
         with open(self.control + ".new", "w", encoding="utf-8") as f:
             json.dump(what, f)
