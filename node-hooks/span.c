@@ -2,7 +2,7 @@
  *
  * A span is written into its slot from the beginning: each item's bytes first, then used_bytes with
  * release. So it is whole after a kill at any instruction. Its end copies the slot into the ring,
- * as one record.
+ * as one record, in place (slot.c).
  *
  * Thread rule: any thread; one span is one thread's at a time. */
 #include "items.h"
@@ -598,68 +598,26 @@ void blix_span_error(blix_span span, const char *text)
 
 /* ---- end ------------------------------------------------------------------------------------ */
 
-/* The record of a span as words: each is stored and then loaded at the same size, which the
- * processor forwards from one to the other. */
-struct record {
-	uint64_t body[BODY_WORDS];
-	uint64_t items[SLOT_BYTES / 8];
-};
-
-#define BODY_WORD(field)	(offsetof(struct blix_span_body, field) / 8)
-#define BODY_SHIFT(field)	(offsetof(struct blix_span_body, field) % 8 * 8)
-#define BODY_PART(field, value) ((uint64_t)(value) << BODY_SHIFT(field))
-
-static void copy_words(uint64_t *to, const void *from, uint32_t n_words)
-{
-	const blix_run_word *words = from;
-
-	for (uint32_t i = 0; i < n_words; i++)
-		to[i] = blix_load_data(words + i);
-}
-
-/* Its head, then its items as they are. */
-static INLINE struct blix_ring_entry compose(struct record *r, const struct change *c,
-					     uint64_t end_ns)
+/* The record of a span; its body is what the slot holds. */
+static INLINE struct blix_ring_entry describe(const struct change *c, uint64_t end_ns)
 {
 	const struct blix_span_slot *slot = c->slot;
 	uint64_t start_ns = blix_load_data(&slot->start_ns);
 	uint64_t end = end_ns > start_ns ? end_ns : start_ns;
-	uint64_t dropped = blix_load_data(&slot->dropped_attrs);
-	uint64_t dropped_events = blix_load_data(&slot->dropped_events);
-	uint64_t dropped_links = blix_load_data(&slot->dropped_links);
-	uint8_t status = blix_load_data(&slot->status);
-	bool matters = status == BLIX_SPAN_ERROR || end - start_ns > blix_setting(slow_ns);
+	/* Three counts and reserved bytes, read as they are stored. */
+	uint64_t dropped =
+		blix_load_data((const blix_run_word *)(const void *)&slot->dropped_attrs);
+	bool matters = (blix_load_data(&slot->status)) == BLIX_SPAN_ERROR ||
+		       end - start_ns > blix_setting(slow_ns);
 
-	/* The three ids lie in slot and body alike. */
-	copy_words(r->body, slot->trace_id, BODY_WORD(start_ns));
-	r->body[BODY_WORD(start_ns)] = start_ns;
-	r->body[BODY_WORD(end_ns)] = end;
-	r->body[BODY_WORD(name_id)] = BODY_PART(name_id, blix_load_data(&slot->name_id)) |
-				      BODY_PART(scope_id, blix_load_data(&slot->scope_id)) |
-				      BODY_PART(kind, blix_load_data(&slot->kind)) |
-				      BODY_PART(status, status);
-	r->body[BODY_WORD(trace_flags)] =
-		BODY_PART(trace_flags, blix_load_data(&slot->trace_flags)) |
-		BODY_PART(span_flags, (uint8_t)blix_load_data(&slot->span_flags)) |
-		BODY_PART(dropped_attrs, dropped) | BODY_PART(dropped_events, dropped_events) |
-		BODY_PART(dropped_links, dropped_links);
-	copy_words(r->items, c->run.words, c->run.used / 8);
 	return (struct blix_ring_entry){
 		.type = BLIX_REC_SPAN,
 		.flags = (uint16_t)((matters ? BLIX_REC_PRIORITY : 0) |
-				    (dropped | dropped_events | dropped_links ? BLIX_REC_TRUNCATED
-									      : 0)),
+				    (dropped << 16 ? BLIX_REC_TRUNCATED : 0)),
 		.n_words = BODY_WORDS + c->run.used / 8,
 		.t_ns = end,
-		.body = r->body,
 	};
 }
-_Static_assert(BODY_WORD(trace_flags) == BODY_WORDS - 1 &&
-		       BODY_WORD(dropped_links) == BODY_WORDS - 1 && BODY_WORD(start_ns) == 4 &&
-		       offsetof(struct blix_span_slot, start_ns) -
-				       offsetof(struct blix_span_slot, trace_id) ==
-			       32,
-	       "the words of the body");
 
 /* A signal handler ends a span in the middle of another change: it is dropped, and its slot free. */
 static void end_reentrant(const struct blix_session *session, const blix_span *span)
@@ -680,7 +638,6 @@ static void end_recorded(const blix_span *span)
 	uint64_t end_ns = blix_clock_now();
 	struct blix_thread *thread = &blix_thread_;
 	struct blix_session *session = blix_thread_session(thread);
-	struct record record;
 	struct change c;
 	struct blix_ring_entry entry;
 	bool listening;
@@ -691,7 +648,7 @@ static void end_recorded(const blix_span *span)
 	}
 	if (!open_change(&c, span))
 		return;
-	entry = compose(&record, &c, end_ns);
+	entry = describe(&c, end_ns);
 	listening = blix_load_relaxed(&session->listening);
 	if (blix_thread_owns_lane(thread, session))
 		(void)blix_slot_end(&session->view, c.ref, blix_thread_writer(thread, session),

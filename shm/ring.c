@@ -34,12 +34,9 @@ _Static_assert(SLACK_SHARE >= 4, "slack above a quarter of the ring");
 _Static_assert(BLIX_RING_BYTES_MAX / RECORD_SHARE / 8 <= INT_MAX, "a record's words fit an int");
 _Static_assert(sizeof(struct blix_record) / 8 == BLIX_RING_HEAD_WORDS, "header words");
 
-/* The ring's bytes are read and written as words only. */
-typedef uint64_t __attribute__((may_alias)) ring_word;
-
-static inline ring_word *word_at(uint8_t *data, uint64_t capacity, uint64_t pos)
+static inline blix_ring_word *word_at(uint8_t *data, uint64_t capacity, uint64_t pos)
 {
-	return (ring_word *)(void *)(data + (pos & (capacity - 1)));
+	return (blix_ring_word *)(void *)(data + (pos & (capacity - 1)));
 }
 
 /* First word of a record, as the little-endian struct blix_record lies in memory. */
@@ -94,7 +91,7 @@ static int find_next_seq(struct blix_ring_writer *writer)
 	if ((writer->floor | writer->tail) % 8 != 0 || writer->tail - pos > writer->capacity)
 		return -EILSEQ;
 	while (pos != writer->tail) {
-		ring_word *record = word_at(writer->data, writer->capacity, pos);
+		blix_ring_word *record = word_at(writer->data, writer->capacity, pos);
 		uint64_t head = blix_load_data(record);
 
 		if (!is_sound(head, pos, writer->tail, writer->capacity))
@@ -171,18 +168,18 @@ static void wake_if_due(struct blix_ring_writer *writer, uint64_t need)
 }
 
 /* Unread bytes above which a record of this kind makes way for more important ones. */
-static uint64_t shed_level(const struct blix_ring_entry *entry, uint64_t capacity)
+static uint64_t shed_level(uint16_t type, uint16_t flags, uint64_t capacity)
 {
-	if (entry->flags & BLIX_REC_PRIORITY)
+	if (flags & BLIX_REC_PRIORITY)
 		return capacity;
-	return entry->type == BLIX_REC_LOG ? capacity / 4 * 3 : capacity / 8 * 7;
+	return type == BLIX_REC_LOG ? capacity / 4 * 3 : capacity / 8 * 7;
 }
 
 /* May this record enter? Below its level without asking; above it only while nobody listens. */
-static int admit(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
-		 uint64_t need, bool listening)
+static int admit(struct blix_ring_writer *writer, uint16_t type, uint16_t flags, uint64_t need,
+		 bool listening)
 {
-	uint64_t level = shed_level(entry, writer->capacity);
+	uint64_t level = shed_level(type, flags, writer->capacity);
 
 	if (unread(writer) + need <= level)
 		return BLIX_DROP_NONE;
@@ -225,53 +222,60 @@ static int make_room(struct blix_ring_writer *writer, uint64_t need, bool listen
 	return BLIX_DROP_NONE;
 }
 
-/* Copy words: `pad` bytes of padding up to the wrap, if any, then the record. Nobody looks at them
- * before the tail is published. */
-static void copy_in(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
-		    uint64_t size, uint64_t pad)
+int blix_ring_reserve(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
+		      uint32_t n_words, uint64_t t_ns, bool listening)
 {
-	ring_word *to = word_at(writer->data, writer->capacity, writer->tail + pad);
-	/* Locals, because the stores below may alias anything and would have them read again. */
-	const uint64_t *body = entry->body;
-	uint32_t n_words = entry->n_words;
-
-	if (pad)
-		blix_store_data(word_at(writer->data, writer->capacity, writer->tail),
-				pack_head(pad, BLIX_REC_PAD, 0));
-	blix_store_data(to, pack_head(size, entry->type, entry->flags));
-	blix_store_data(to + 1, writer->seq);
-	blix_store_data(to + 2, entry->t_ns);
-	to += BLIX_RING_HEAD_WORDS;
-	for (uint32_t i = 0; i < n_words; i++)
-		blix_store_data(to + i, body[i]);
-}
-
-int blix_ring_write(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
-		    bool listening)
-{
-	uint64_t size = sizeof(struct blix_record) + (uint64_t)entry->n_words * 8;
+	uint64_t size = sizeof(struct blix_record) + (uint64_t)n_words * 8;
 	uint64_t index = writer->tail & (writer->capacity - 1);
 	uint64_t pad = index + size > writer->capacity ? writer->capacity - index : 0;
+	blix_ring_word *to;
 	int reason;
 
-	assert(entry->type != BLIX_REC_PAD);
+	assert(type != BLIX_REC_PAD);
 
 	if (writer->off)
 		return BLIX_DROP_CORRUPT;
 	if (size > writer->capacity / RECORD_SHARE)
 		return BLIX_DROP_TOO_BIG;
 	wake_if_due(writer, pad + size);
-	reason = admit(writer, entry, pad + size, listening);
+	reason = admit(writer, type, flags, pad + size, listening);
 	if (reason == BLIX_DROP_NONE)
 		reason = make_room(writer, pad + size, listening);
 	if (reason != BLIX_DROP_NONE)
 		return reason;
 
-	copy_in(writer, entry, size, pad);
-	writer->tail += pad + size;
+	/* Padding up to the wrap, if any, then the record's head. Nobody looks at them before the
+	 * tail is published. */
+	if (pad)
+		blix_store_data(word_at(writer->data, writer->capacity, writer->tail),
+				pack_head(pad, BLIX_REC_PAD, 0));
+	to = word_at(writer->data, writer->capacity, writer->tail + pad);
+	blix_store_data(to, pack_head(size, type, flags));
+	blix_store_data(to + 1, writer->seq);
+	blix_store_data(to + 2, t_ns);
+	writer->body = to + BLIX_RING_HEAD_WORDS;
+	writer->reserved = pad + size;
+	return BLIX_DROP_NONE;
+}
+
+void blix_ring_commit(struct blix_ring_writer *writer)
+{
+	writer->tail += writer->reserved;
 	writer->seq++;
 	blix_store_release(&writer->ring->tail,
 			   writer->tail); /* tail publish: the words before it */
+}
+
+int blix_ring_write(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
+		    bool listening)
+{
+	int reason = blix_ring_reserve(writer, entry->type, entry->flags, entry->n_words,
+				       entry->t_ns, listening);
+
+	if (reason != BLIX_DROP_NONE)
+		return reason;
+	blix_ring_fill_words(writer->body, entry->body, entry->n_words);
+	blix_ring_commit(writer);
 	return BLIX_DROP_NONE;
 }
 
@@ -403,7 +407,8 @@ static int read_one(struct blix_ring_reader *reader, uint64_t tail, uint64_t *bu
 		return 0;
 	}
 
-	const ring_word *from = word_at(blix_view_ring_data(view, reader->lane), capacity, pos);
+	const blix_ring_word *from =
+		word_at(blix_view_ring_data(view, reader->lane), capacity, pos);
 	uint64_t head = blix_load_data(from); /* loaded once: checked and used */
 	bool sound = is_sound(head, pos, tail, capacity);
 	uint64_t size = head_size(head);

@@ -14,16 +14,23 @@
 
 enum {
 	STATE_BITS = 8,
-	HEAD_WORDS = offsetof(struct blix_span_slot, data) / 8,
 	SLOT_WORDS = sizeof(struct blix_span_slot) / 8,
+	BODY_WORDS = sizeof(struct blix_span_body) / 8,
+	DATA_WORDS = sizeof(((struct blix_span_slot *)0)->data) / 8,
 };
 _Static_assert(offsetof(struct blix_span_slot, ctl) == 0, "ctl is the first word");
-_Static_assert(offsetof(struct blix_span_slot, data) % 8 == 0 &&
-		       offsetof(struct blix_span_slot, used_bytes) % 8 == 0,
-	       "cleared as whole words");
 
-/* A slot as words, whatever its fields: it is copied so. */
+/* The path of every span is one piece: calls within it cost as much as their work. */
+#define INLINE inline __attribute__((always_inline))
+
+/* A slot as words, whatever its fields: most are stored and copied so, because loads at the size of
+ * the store before them cost least. */
 typedef uint64_t __attribute__((may_alias)) slot_word;
+
+#define WORD(field)	      (offsetof(struct blix_span_slot, field) / 8)
+#define PART(field, value)    ((uint64_t)(value) << offsetof(struct blix_span_slot, field) % 8 * 8)
+#define BODY(field)	      (offsetof(struct blix_span_body, field) / 8)
+#define IN_BODY(field, value) ((uint64_t)(value) << offsetof(struct blix_span_body, field) % 8 * 8)
 
 static uint64_t ctl_word(uint64_t gen, enum blix_slot_state state)
 {
@@ -80,34 +87,38 @@ static bool take_any(const struct blix_view *view, uint32_t lane, uint32_t *hint
 	return false;
 }
 
-static void store_id(uint8_t *to, const uint8_t *from, size_t n_words)
+static void store_id(slot_word *to, const uint8_t *from, size_t n_words)
 {
 	uint64_t words[2];
 
 	memcpy(words, from, n_words * 8);
 	for (size_t i = 0; i < n_words; i++)
-		blix_store_data((slot_word *)(void *)to + i, words[i]);
+		blix_store_data(to + i, words[i]);
 }
 
-/* Every field of the head, each once and at its own size: a copy put together from smaller pieces
- * would cost more than all the rest. */
-static void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
+/* Every word that a span may have changed, each once. end_pos to drop_before belong to ENDING and
+ * DROPPING, which store them first; nobody ever stores the reserved ones. */
+static INLINE void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
 {
-	store_id(slot->trace_id, head->trace_id, 2);
-	store_id(slot->span_id, head->span_id, 1);
-	store_id(slot->parent_id, head->parent_id, 1);
-	blix_store_data(&slot->start_ns, head->start_ns);
-	blix_store_data(&slot->name_id, head->name_id);
-	blix_store_data(&slot->scope_id, head->scope_id);
-	blix_store_data(&slot->kind, head->kind);
-	blix_store_data(&slot->status, 0);
-	blix_store_data(&slot->tid, head->tid);
-	blix_store_data(&slot->span_flags, head->span_flags);
-	/* end_pos to drop_before belong to ENDING and DROPPING, which store them first. */
-	for (uint32_t i = offsetof(struct blix_span_slot, used_bytes) / 8; i < HEAD_WORDS; i++)
-		blix_store_data((slot_word *)slot + i, 0);
-	blix_store_data(&slot->trace_flags, head->trace_flags);
+	slot_word *words = (slot_word *)slot;
+
+	store_id(words + WORD(trace_id), head->trace_id, 2);
+	store_id(words + WORD(span_id), head->span_id, 1);
+	store_id(words + WORD(parent_id), head->parent_id, 1);
+	blix_store_data(words + WORD(start_ns), head->start_ns);
+	blix_store_data(words + WORD(name_id), PART(name_id, head->name_id) |
+						       PART(scope_id, head->scope_id) |
+						       PART(kind, head->kind) | PART(status, 0));
+	blix_store_data(words + WORD(tid),
+			PART(tid, head->tid) | PART(span_flags, head->span_flags));
+	blix_store_data(words + WORD(used_bytes), PART(trace_flags, head->trace_flags));
+	blix_store_data(words + WORD(dropped_attrs), 0);
 }
+_Static_assert(WORD(scope_id) == WORD(name_id) && WORD(kind) == WORD(name_id) &&
+		       WORD(status) == WORD(name_id) && WORD(span_flags) == WORD(tid) &&
+		       WORD(trace_flags) == WORD(used_bytes) && WORD(n_links) == WORD(used_bytes) &&
+		       WORD(dropped_links) == WORD(dropped_attrs),
+	       "stored as whole words");
 
 int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		    const struct blix_slot_head *head, struct blix_slot_ref *ret_ref)
@@ -163,10 +174,62 @@ static void drop(const struct blix_view *view, struct blix_span_slot *slot, uint
 	blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, reason);
 }
 
+/* The record of a span, put together in the ring from what its slot holds: its head, its items as
+ * they are. A reason, or BLIX_DROP_NONE. */
+static INLINE int write_own(const struct blix_span_slot *slot, struct blix_ring_writer *writer,
+			    const struct blix_ring_entry *record, bool listening)
+{
+	const slot_word *from = (const slot_word *)slot;
+	uint32_t n_items = record->n_words - BODY_WORDS;
+	uint64_t end_ns = record->t_ns;
+	int reason = blix_ring_reserve(writer, record->type, record->flags, record->n_words, end_ns,
+				       listening);
+	blix_ring_word *to = writer->body;
+
+	if (__builtin_expect(reason != BLIX_DROP_NONE, 0))
+		return reason;
+	for (uint32_t i = 0; i <= BODY(start_ns); i++) /* the three ids and the start */
+		blix_store_data(to + i, blix_load_data(from + WORD(trace_id) + i));
+	blix_store_data(to + BODY(end_ns), end_ns);
+	blix_store_data(to + BODY(name_id), blix_load_data(from + WORD(name_id)));
+	blix_store_data(to + BODY(trace_flags),
+			IN_BODY(trace_flags, blix_load_data(&slot->trace_flags)) |
+				IN_BODY(span_flags, (uint8_t)blix_load_data(&slot->span_flags)) |
+				blix_load_data(from + WORD(dropped_attrs)) << 16);
+	to += BODY_WORDS;
+	from += WORD(data);
+	for (uint32_t i = 0; i < n_items; i++)
+		blix_store_data(to + i, blix_load_data(from + i));
+	blix_ring_commit(writer);
+	return BLIX_DROP_NONE;
+}
+#define SAME_SHIFT(field, first)                                                                   \
+	(offsetof(struct blix_span_slot, field) - offsetof(struct blix_span_slot, first) ==        \
+	 offsetof(struct blix_span_body, field) - offsetof(struct blix_span_body, first))
+_Static_assert(SAME_SHIFT(span_id, trace_id) && SAME_SHIFT(parent_id, trace_id) &&
+		       SAME_SHIFT(start_ns, trace_id) && SAME_SHIFT(scope_id, name_id) &&
+		       SAME_SHIFT(kind, name_id) && SAME_SHIFT(status, name_id) &&
+		       SAME_SHIFT(dropped_events, dropped_attrs) &&
+		       SAME_SHIFT(dropped_links, dropped_attrs) && WORD(data) * 8 == 128 &&
+		       offsetof(struct blix_span_slot, dropped_attrs) % 8 == 0 &&
+		       offsetof(struct blix_span_body, name_id) % 8 == 0 &&
+		       offsetof(struct blix_span_body, dropped_attrs) % 8 == 2 &&
+		       BODY(trace_flags) == BODY_WORDS - 1,
+	       "copied as whole words");
+
+static INLINE int write_record(const struct blix_span_slot *slot, struct blix_ring_writer *writer,
+			       const struct blix_ring_entry *record, bool listening)
+{
+	if (record->body)
+		return blix_ring_write(writer, record, listening);
+	assert(record->n_words >= BODY_WORDS && record->n_words <= BODY_WORDS + DATA_WORDS);
+	return write_own(slot, writer, record, listening);
+}
+
 /* The calling thread owns writer->lane, or holds its lock. */
-static int finish(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
-		  struct blix_ring_writer *writer, const struct blix_ring_entry *record,
-		  bool listening)
+static INLINE int finish(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+			 struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+			 bool listening)
 {
 	int reason;
 
@@ -175,7 +238,7 @@ static int finish(const struct blix_view *view, struct blix_span_slot *slot, uin
 	blix_store_relaxed(&slot->end_lane, writer->lane);
 	blix_store_relaxed(&slot->end_pos, writer->tail);
 	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
-	reason = blix_ring_write(writer, record, listening);
+	reason = write_record(slot, writer, record, listening);
 	if (reason != BLIX_DROP_NONE)
 		drop(view, slot, gen, writer->lane, (enum blix_drop_reason)reason);
 	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */

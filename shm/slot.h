@@ -51,7 +51,8 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_slot_ref ref);
 
 /* End a span: write `record` (its type must be SPAN) to the ring of the calling thread's lane and
- * free the slot. The caller's re-entry flag must cover the whole call. Not for lane 0.
+ * free the slot. A record without a body (NULL) is made of what the slot holds; its n_words is then
+ * that of struct blix_span_body and of the items together. The caller's re-entry flag must cover the whole call. Not for lane 0.
  *
  * 0; -ENOBUFS: the ring refused, the drop is counted, the slot is free; -ESTALE: not an open span,
  * nothing happened but BLIX_STAT_STALE_HANDLE. */
