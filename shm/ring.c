@@ -181,11 +181,11 @@ static int admit(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
 {
 	uint64_t level = shed_level(type, flags, writer->capacity);
 
+	if (!listening)
+		return BLIX_DROP_NONE;
 	if (unread(writer) + need <= level)
 		return BLIX_DROP_NONE;
 	refresh_head(writer);
-	if (!listening)
-		return BLIX_DROP_NONE;
 	if (unread(writer) > level) /* never true of an important record: its level is all of it */
 		return BLIX_DROP_SHED;
 	if (unread(writer) + need > writer->capacity)

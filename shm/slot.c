@@ -13,38 +13,24 @@
 #include <string.h>
 
 enum {
-	STATE_BITS = 8,
 	SLOT_WORDS = sizeof(struct blix_span_slot) / 8,
 	BODY_WORDS = sizeof(struct blix_span_body) / 8,
 	DATA_WORDS = sizeof(((struct blix_span_slot *)0)->data) / 8,
 };
 _Static_assert(offsetof(struct blix_span_slot, ctl) == 0, "ctl is the first word");
 
-/* The path of every span is one piece: calls within it cost as much as their work. */
-#define INLINE inline __attribute__((always_inline))
-
-/* A slot as words, whatever its fields: most are stored and copied so, because loads at the size of
- * the store before them cost least. */
-typedef uint64_t __attribute__((may_alias)) slot_word;
-
-#define WORD(field)	      (offsetof(struct blix_span_slot, field) / 8)
-#define PART(field, value)    ((uint64_t)(value) << offsetof(struct blix_span_slot, field) % 8 * 8)
+#define WORD(field)	      BLIX_SLOT_WORD(field)
 #define BODY(field)	      (offsetof(struct blix_span_body, field) / 8)
 #define IN_BODY(field, value) ((uint64_t)(value) << offsetof(struct blix_span_body, field) % 8 * 8)
 
-static uint64_t ctl_word(uint64_t gen, enum blix_slot_state state)
-{
-	return gen << STATE_BITS | state;
-}
-
 static uint64_t ctl_gen(uint64_t ctl)
 {
-	return ctl >> STATE_BITS;
+	return ctl >> BLIX_SLOT_STATE_BITS;
 }
 
 static unsigned int ctl_state(uint64_t ctl)
 {
-	return ctl & ((1u << STATE_BITS) - 1);
+	return ctl & ((1u << BLIX_SLOT_STATE_BITS) - 1);
 }
 
 /* ---- begin ---------------------------------------------------------------------------------- */
@@ -59,8 +45,8 @@ static bool take(struct blix_span_slot *slot, uint32_t lane, uint64_t *ret_gen)
 	if (ctl_state(ctl) != BLIX_SLOT_FREE)
 		return false;
 	if (lane != 0)
-		blix_store_relaxed(&slot->ctl, ctl_word(gen, BLIX_SLOT_FILLING));
-	else if (!blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(gen, BLIX_SLOT_FILLING)))
+		blix_store_relaxed(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_FILLING));
+	else if (!blix_cas_acq_rel(&slot->ctl, &ctl, blix_slot_ctl(gen, BLIX_SLOT_FILLING)))
 		return false;
 	blix_fence_release(); /* FILLING before the fields; pairs with the fence of copy_out */
 	*ret_gen = gen;
@@ -87,39 +73,6 @@ static bool take_any(const struct blix_view *view, uint32_t lane, uint32_t *hint
 	return false;
 }
 
-static void store_id(slot_word *to, const uint8_t *from, size_t n_words)
-{
-	uint64_t words[2];
-
-	memcpy(words, from, n_words * 8);
-	for (size_t i = 0; i < n_words; i++)
-		blix_store_data(to + i, words[i]);
-}
-
-/* Every word that a span may have changed, each once. end_pos to drop_before belong to ENDING and
- * DROPPING, which store them first; nobody ever stores the reserved ones. */
-static INLINE void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
-{
-	slot_word *words = (slot_word *)slot;
-
-	store_id(words + WORD(trace_id), head->trace_id, 2);
-	store_id(words + WORD(span_id), head->span_id, 1);
-	store_id(words + WORD(parent_id), head->parent_id, 1);
-	blix_store_data(words + WORD(start_ns), head->start_ns);
-	blix_store_data(words + WORD(name_id), PART(name_id, head->name_id) |
-						       PART(scope_id, head->scope_id) |
-						       PART(kind, head->kind) | PART(status, 0));
-	blix_store_data(words + WORD(tid),
-			PART(tid, head->tid) | PART(span_flags, head->span_flags));
-	blix_store_data(words + WORD(used_bytes), PART(trace_flags, head->trace_flags));
-	blix_store_data(words + WORD(dropped_attrs), 0);
-}
-_Static_assert(WORD(scope_id) == WORD(name_id) && WORD(kind) == WORD(name_id) &&
-		       WORD(status) == WORD(name_id) && WORD(span_flags) == WORD(tid) &&
-		       WORD(trace_flags) == WORD(used_bytes) && WORD(n_links) == WORD(used_bytes) &&
-		       WORD(dropped_links) == WORD(dropped_attrs),
-	       "stored as whole words");
-
 int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		    const struct blix_slot_head *head, struct blix_slot_ref *ret_ref)
 {
@@ -131,9 +84,9 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		return -ENOSPC;
 	}
 	slot = blix_view_slot(view, ref.lane, ref.slot);
-	fill(slot, head);
+	blix_slot_fill(slot, head);
 	/* Release: the fields before OPEN. */
-	blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_OPEN));
+	blix_store_release(&slot->ctl, blix_slot_ctl(ref.gen, BLIX_SLOT_OPEN));
 	*ret_ref = ref;
 	return 0;
 }
@@ -147,7 +100,7 @@ struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_s
 	if (ref.lane >= view->n_lanes || ref.slot >= blix_view_slot_count(view, ref.lane))
 		return NULL;
 	slot = blix_view_slot(view, ref.lane, ref.slot);
-	if (blix_load_acquire(&slot->ctl) != ctl_word(ref.gen, BLIX_SLOT_OPEN))
+	if (blix_load_acquire(&slot->ctl) != blix_slot_ctl(ref.gen, BLIX_SLOT_OPEN))
 		return NULL;
 	return slot;
 }
@@ -170,16 +123,17 @@ static void drop(const struct blix_view *view, struct blix_span_slot *slot, uint
 
 	blix_store_relaxed(&slot->drop_reason, reason);
 	blix_store_relaxed(&slot->drop_before, blix_load_relaxed(count));
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_DROPPING));
+	blix_store_release(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_DROPPING));
 	blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, reason);
 }
 
 /* The record of a span, put together in the ring from what its slot holds: its head, its items as
  * they are. A reason, or BLIX_DROP_NONE. */
-static INLINE int write_own(const struct blix_span_slot *slot, struct blix_ring_writer *writer,
-			    const struct blix_ring_entry *record, bool listening)
+static BLIX_SLOT_INLINE int write_own(const struct blix_span_slot *slot,
+				      struct blix_ring_writer *writer,
+				      const struct blix_ring_entry *record, bool listening)
 {
-	const slot_word *from = (const slot_word *)slot;
+	const blix_slot_word *from = (const blix_slot_word *)slot;
 	uint32_t n_items = record->n_words - BODY_WORDS;
 	uint64_t end_ns = record->t_ns;
 	int reason = blix_ring_reserve(writer, record->type, record->flags, record->n_words, end_ns,
@@ -217,8 +171,9 @@ _Static_assert(SAME_SHIFT(span_id, trace_id) && SAME_SHIFT(parent_id, trace_id) 
 		       BODY(trace_flags) == BODY_WORDS - 1,
 	       "copied as whole words");
 
-static INLINE int write_record(const struct blix_span_slot *slot, struct blix_ring_writer *writer,
-			       const struct blix_ring_entry *record, bool listening)
+static BLIX_SLOT_INLINE int write_record(const struct blix_span_slot *slot,
+					 struct blix_ring_writer *writer,
+					 const struct blix_ring_entry *record, bool listening)
 {
 	if (record->body)
 		return blix_ring_write(writer, record, listening);
@@ -227,9 +182,9 @@ static INLINE int write_record(const struct blix_span_slot *slot, struct blix_ri
 }
 
 /* The calling thread owns writer->lane, or holds its lock. */
-static INLINE int finish(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
-			 struct blix_ring_writer *writer, const struct blix_ring_entry *record,
-			 bool listening)
+static BLIX_SLOT_INLINE int finish(const struct blix_view *view, struct blix_span_slot *slot,
+				   uint64_t gen, struct blix_ring_writer *writer,
+				   const struct blix_ring_entry *record, bool listening)
 {
 	int reason;
 
@@ -237,12 +192,21 @@ static INLINE int finish(const struct blix_view *view, struct blix_span_slot *sl
 
 	blix_store_relaxed(&slot->end_lane, writer->lane);
 	blix_store_relaxed(&slot->end_pos, writer->tail);
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
+	blix_store_release(&slot->ctl,
+			   blix_slot_ctl(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
 	reason = write_record(slot, writer, record, listening);
 	if (reason != BLIX_DROP_NONE)
 		drop(view, slot, gen, writer->lane, (enum blix_drop_reason)reason);
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */
+	blix_store_release(&slot->ctl,
+			   blix_slot_ctl(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */
 	return reason == BLIX_DROP_NONE ? 0 : -ENOBUFS;
+}
+
+int blix_slot_end_at(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+		     struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+		     bool listening)
+{
+	return finish(view, slot, gen, writer, record, listening);
 }
 
 int blix_slot_end(const struct blix_view *view, struct blix_slot_ref ref,
@@ -270,7 +234,7 @@ int blix_slot_end_shared(const struct blix_view *view, struct blix_slot_ref ref,
 	/* The lock comes before ENDING: the position in it must not move under us. */
 	if (blix_lane_trylock_shared(view, shared, tid) < 0) {
 		blix_ring_count_drop(view, 0, BLIX_DROP_SPAN, BLIX_DROP_CONTENDED);
-		blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_FREE));
+		blix_store_release(&slot->ctl, blix_slot_ctl(ref.gen, BLIX_SLOT_FREE));
 		return -ENOBUFS;
 	}
 	ret = finish(view, slot, ref.gen, &shared->writer, record, listening);
@@ -321,7 +285,7 @@ static bool settle_slot(const struct blix_view *view, uint32_t lane, struct blix
 		return false;
 	}
 	/* A living thread may have moved a slot of its own on since the first load. */
-	return blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(ctl_gen(ctl), next)) &&
+	return blix_cas_acq_rel(&slot->ctl, &ctl, blix_slot_ctl(ctl_gen(ctl), next)) &&
 	       next == BLIX_SLOT_OPEN;
 }
 
@@ -343,8 +307,8 @@ uint32_t blix_slots_settle(const struct blix_view *view, uint32_t lane)
 /* Private copy by words. False: it changed its state meanwhile. */
 static bool copy_out(const struct blix_span_slot *slot, struct blix_span_slot *copy)
 {
-	const slot_word *from = (const slot_word *)slot;
-	slot_word *to = (slot_word *)copy;
+	const blix_slot_word *from = (const blix_slot_word *)slot;
+	blix_slot_word *to = (blix_slot_word *)copy;
 	uint64_t ctl = blix_load_acquire(&slot->ctl);
 
 	for (uint32_t i = 1; i < SLOT_WORDS; i++)
