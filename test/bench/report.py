@@ -15,6 +15,8 @@ import tempfile
 import time
 import urllib.request
 
+import lttng
+
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
 PARTS = sys.argv[2:] or ["hot", "render", "otlp", "drain", "http", "idle", "storage"]
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -50,6 +52,12 @@ def hot():
     results.update(bench("bench_pcp", dict(os.environ, PCP_TMP_DIR=pcp_dir)))
     shutil.rmtree(pcp_dir)
     results.update(bench("bench_prometheus_cpp"))
+    try:
+        with lttng.session(os.path.join(BUILD, "tools"), "blixard_bench") as env:
+            results.update(bench("bench_lttng", env))
+    except (lttng.Missing, subprocess.TimeoutExpired) as error:
+        print(f"  (left out: LTTng-UST: {error})")
+    print("  (left out: opentelemetry-cpp is not in Debian 12)")
     for threads in ("1", "2"):
         for kind in ("counter", "histogram", "span"):
             limit = next((v for k, v in results.items() if k.startswith(f"limit/{kind}: ")
