@@ -490,44 +490,120 @@ static INLINE bool admit(struct change *c, blix_key key, uint32_t len)
 	return true;
 }
 
-static INLINE void add_word(const blix_span *span, blix_key key, uint8_t type, uint64_t word)
+static __attribute__((noinline)) void add_word_anywhere(blix_span span, blix_key key, uint8_t type,
+							uint64_t word)
 {
 	struct change c;
 
-	if (span->place == 0 || !open_change(&c, span))
+	if (!open_change(&c, &span))
 		return;
 	if (admit(&c, key, sizeof(struct blix_item) + 8))
 		blix_store_data(blix_run_head(&c.run, key, type, 0, 8), word);
 	close_change(&c);
 }
 
+static __attribute__((noinline)) void add_text_anywhere(blix_span span, blix_key key,
+							const char *text, size_t len_bytes)
+{
+	add_one(&span, blix_attr_text(key, text, len_bytes));
+}
+
+/* The common case, without a call and its frame: an open span in a slot of the thread's own lane.
+ * NULL: it takes the general way, which knows all others. */
+static INLINE struct blix_span_slot *own_open(const struct blix_thread *thread,
+					      const blix_span *span)
+{
+	uint32_t index = span->place - thread->own_first;
+	struct blix_span_slot *slot = thread->own_slots + index;
+	uint64_t ctl;
+
+	if (blix_self_.epoch != blix_load_relaxed(&blix_epoch_) || thread->busy ||
+	    index >= thread->own_n)
+		return NULL;
+	ctl = blix_load_acquire(&slot->ctl);
+	if ((uint16_t)ctl != ((unsigned int)span->generation << 8 | BLIX_SLOT_OPEN) ||
+	    blix_load_data((blix_run_word *)(void *)slot->span_id) != id_word(span->span_id))
+		return NULL;
+	return slot;
+}
+
+/* Is there room for one more attribute with an item of `len` bytes? */
+static INLINE bool has_room(uint64_t counts, blix_key key, uint64_t len)
+{
+	return key.id != 0 && (uint32_t)counts <= SLOT_BYTES &&
+	       len <= SLOT_BYTES - (uint32_t)counts &&
+	       (uint8_t)(counts >> 40) < blix_setting(span_attrs_max);
+}
+_Static_assert(offsetof(struct blix_span_slot, n_attrs) % 8 * 8 == 40, "shifted");
+
+/* Append one attribute's head and count it, once its value is stored. */
+static INLINE blix_run_word *add_begin(struct blix_thread *thread, struct blix_span_slot *slot,
+				       uint64_t counts, blix_key key, uint8_t type, uint32_t len)
+{
+	struct blix_run run = {.words = (blix_run_word *)(void *)slot->data,
+			       .used = (uint32_t)counts,
+			       .size = SLOT_BYTES};
+
+	(void)blix_thread_enter(thread);
+	return blix_run_head(&run, key, type, 0, len);
+}
+
+static INLINE void add_end(struct blix_thread *thread, struct blix_span_slot *slot, uint64_t counts,
+			   uint32_t item_bytes)
+{
+	/* Release: as in close_change(). */
+	blix_store_release(counts_of(slot),
+			   counts + BLIX_SLOT_PART(n_attrs, 1) + (uint64_t)item_bytes);
+	blix_thread_leave(thread);
+}
+
+static INLINE void add_word(const blix_span *span, blix_key key, uint8_t type, uint64_t word)
+{
+	struct blix_thread *thread = &blix_thread_;
+	struct blix_span_slot *slot;
+	uint64_t counts;
+
+	if (span->place == 0)
+		return;
+	slot = own_open(thread, span);
+	counts = slot ? blix_load_relaxed(counts_of(slot)) : 0;
+	if (__builtin_expect(!slot || !has_room(counts, key, sizeof(struct blix_item) + 8), 0)) {
+		add_word_anywhere(*span, key, type, word);
+		return;
+	}
+	blix_store_data(add_begin(thread, slot, counts, key, type, 8), word);
+	add_end(thread, slot, counts, sizeof(struct blix_item) + 8);
+}
+
+static INLINE void add_text(const blix_span *span, blix_key key, const char *text, size_t len)
+{
+	struct blix_thread *thread = &blix_thread_;
+	struct blix_span_slot *slot = own_open(thread, span);
+	uint64_t counts = slot ? blix_load_relaxed(counts_of(slot)) : 0;
+	uint64_t item_bytes = sizeof(struct blix_item) + ((len + 7) & ~(size_t)7);
+
+	if (__builtin_expect(!slot || !text || len > SLOT_BYTES ||
+				     len > blix_setting(span_value_chars) ||
+				     !has_room(counts, key, item_bytes),
+			     0)) {
+		add_text_anywhere(*span, key, text, len); /* cut, perhaps */
+		return;
+	}
+	blix_run_bytes(add_begin(thread, slot, counts, key, BLIX_ITEM_STRING, (uint32_t)len), text,
+		       (uint32_t)len);
+	add_end(thread, slot, counts, (uint32_t)item_bytes);
+}
+
 void blix_span_text(blix_span span, blix_key key, const char *text, size_t len_bytes)
 {
-	struct change c;
-
-	if (span.place == 0)
-		return;
-	if (len_bytes > SLOT_BYTES || len_bytes > blix_setting(span_value_chars) || !text) {
-		add_one(&span, blix_attr_text(key, text, len_bytes));
-		return;
-	}
-	if (!open_change(&c, &span))
-		return;
-	if (__builtin_expect(blix_run_left(&c.run) < sizeof(struct blix_item) + len_bytes + 7, 0)) {
-		struct blix_attr attr = blix_attr_text(key, text, len_bytes);
-
-		add_attrs(&c, &attr, 1); /* cut */
-	} else if (admit(&c, key, 0)) {
-		blix_run_bytes(blix_run_head(&c.run, key, BLIX_ITEM_STRING, 0, (uint32_t)len_bytes),
-			       text, (uint32_t)len_bytes);
-	}
-	close_change(&c);
+	if (span.place != 0)
+		add_text(&span, key, text, len_bytes);
 }
 
 void blix_span_str(blix_span span, blix_key key, const char *text)
 {
 	if (span.place != 0)
-		blix_span_text(span, key, text ? text : "", text ? strlen(text) : 0);
+		add_text(&span, key, text ? text : "", text ? strlen(text) : 0);
 }
 
 void blix_span_i64(blix_span span, blix_key key, int64_t value)
