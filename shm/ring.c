@@ -118,6 +118,7 @@ int blix_ring_writer_init(struct blix_ring_writer *writer, const struct blix_vie
 	};
 	writer->tail = blix_load_acquire(&writer->ring->tail);
 	writer->floor = blix_load_relaxed(&writer->ring->floor);
+	writer->room_end = writer->quiet_end = writer->tail; /* the first record decides */
 	if (find_next_seq(writer) < 0) {
 		writer->off = true;
 		return -EILSEQ;
@@ -222,34 +223,57 @@ static int make_room(struct blix_ring_writer *writer, uint64_t need, bool listen
 	return BLIX_DROP_NONE;
 }
 
-int blix_ring_reserve(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
-		      uint32_t n_words, uint64_t t_ns, bool listening)
+/* Decide about a record of `need` bytes, and remember up to where the answer would be the same. */
+static __attribute__((noinline)) int decide(struct blix_ring_writer *writer, uint16_t type,
+					    uint16_t flags, uint64_t need, bool listening)
 {
-	uint64_t size = sizeof(struct blix_record) + (uint64_t)n_words * 8;
-	uint64_t index = writer->tail & (writer->capacity - 1);
-	uint64_t pad = index + size > writer->capacity ? writer->capacity - index : 0;
-	blix_ring_word *to;
 	int reason;
-
-	assert(type != BLIX_REC_PAD);
 
 	if (writer->off)
 		return BLIX_DROP_CORRUPT;
-	if (size > writer->capacity / RECORD_SHARE)
-		return BLIX_DROP_TOO_BIG;
-	wake_if_due(writer, pad + size);
-	reason = admit(writer, type, flags, pad + size, listening);
+	wake_if_due(writer, need);
+	reason = admit(writer, type, flags, need, listening);
 	if (reason == BLIX_DROP_NONE)
-		reason = make_room(writer, pad + size, listening);
-	if (reason != BLIX_DROP_NONE)
-		return reason;
+		reason = make_room(writer, need, listening);
+	writer->room_end = writer->floor + writer->capacity;
+	writer->quiet_end = writer->tail - unread(writer) + writer->capacity / WAKE_SHARE;
+	return reason;
+}
 
+/* Most records: there is room, nobody waits to be woken and nothing is to be shed. */
+static inline bool is_plain(const struct blix_ring_writer *writer, uint64_t end, bool listening)
+{
+	if (writer->off || is_above(end, writer->room_end))
+		return false;
+	return !is_above(end, writer->quiet_end) ||
+	       (!listening && !blix_load_relaxed(&blix_view_consumer(writer->view)->wake_armed));
+}
+
+int blix_ring_reserve(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
+		      uint32_t n_words, uint64_t t_ns, bool listening)
+{
+	uint64_t capacity = writer->capacity;
+	uint64_t size = sizeof(struct blix_record) + (uint64_t)n_words * 8;
+	uint64_t index = writer->tail & (capacity - 1);
+	uint64_t pad = index + size > capacity ? capacity - index : 0;
+	blix_ring_word *to;
+
+	assert(type != BLIX_REC_PAD);
+
+	if (__builtin_expect(size > capacity / RECORD_SHARE, 0))
+		return writer->off ? BLIX_DROP_CORRUPT : BLIX_DROP_TOO_BIG;
+	if (!is_plain(writer, writer->tail + pad + size, listening)) {
+		int reason = decide(writer, type, flags, pad + size, listening);
+
+		if (reason != BLIX_DROP_NONE)
+			return reason;
+	}
 	/* Padding up to the wrap, if any, then the record's head. Nobody looks at them before the
 	 * tail is published. */
-	if (pad)
-		blix_store_data(word_at(writer->data, writer->capacity, writer->tail),
+	if (__builtin_expect(pad != 0, 0))
+		blix_store_data(word_at(writer->data, capacity, writer->tail),
 				pack_head(pad, BLIX_REC_PAD, 0));
-	to = word_at(writer->data, writer->capacity, writer->tail + pad);
+	to = word_at(writer->data, capacity, writer->tail + pad);
 	blix_store_data(to, pack_head(size, type, flags));
 	blix_store_data(to + 1, writer->seq);
 	blix_store_data(to + 2, t_ns);

@@ -35,6 +35,8 @@ struct blix_ring_writer {
 	uint64_t floor;
 	uint64_t seq;	      /* of the next record */
 	uint64_t head_cached; /* highest valid acknowledgement seen */
+	uint64_t room_end;    /* a record that ends here, or before, has room */
+	uint64_t quiet_end;   /* and one that ends here is neither shed nor wakes anybody */
 	blix_ring_word *body; /* of the record reserved */
 	uint64_t reserved;    /* bytes of it, and of the padding before it */
 	uint32_t lane;
