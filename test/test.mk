@@ -111,7 +111,7 @@ bench-tracing: all
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-programs
 	$(Q)/usr/bin/python3 test/bench/report.py $(B)
-bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp
+bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp $(B)/test/support/bin/span_node
 # The tracepoint header is included by LTTng's own, by the path it gives.
 $(B)/bench/bench_lttng: test/bench/bench_lttng.c test/bench/lttng_span.h test/bench/harness.h
 	$(call say,CC,$@)mkdir -p $(@D) && $(CC) -I. -Itest/bench -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $< -llttng-ust -llttng-ust-common -lpthread
