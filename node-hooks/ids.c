@@ -23,7 +23,7 @@ void blix_ids_refresh(void)
 
 /* Without entropy in the kernel (a boot too early, seccomp) time and address still differ between
  * threads and processes. */
-static __attribute__((noinline)) void seed(struct blix_thread *thread)
+void blix_ids_seed(struct blix_thread *thread)
 {
 	int saved_errno = errno;
 
@@ -42,46 +42,4 @@ static __attribute__((noinline)) void seed(struct blix_thread *thread)
 		blix_ids_refresh();
 	thread->seeded = true;
 	errno = saved_errno;
-}
-
-static inline uint64_t rotate(uint64_t x, int by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static inline uint64_t next(struct blix_thread *thread)
-{
-	uint64_t *s = thread->random;
-	uint64_t result = rotate(s[0] + s[3], 23) + s[0];
-	uint64_t t = s[1] << 17;
-
-	s[2] ^= s[0];
-	s[3] ^= s[1];
-	s[1] ^= s[2];
-	s[0] ^= s[3];
-	s[2] ^= t;
-	s[3] = rotate(s[3], 45);
-	return result;
-}
-
-uint64_t blix_id_span(struct blix_thread *thread)
-{
-	uint64_t id;
-
-	if (__builtin_expect(!thread->seeded, 0))
-		seed(thread);
-	do
-		id = next(thread);
-	while (__builtin_expect(id == 0 || id == UINT64_MAX, 0)); /* both mean something */
-	return id;
-}
-
-void blix_id_trace(struct blix_thread *thread, uint64_t ret_id[2])
-{
-	if (__builtin_expect(!thread->seeded, 0))
-		seed(thread);
-	ret_id[0] = next(thread) << 32 | __builtin_bswap32(blix_load_relaxed(&blix_epoch_seconds_));
-	do
-		ret_id[1] = next(thread);
-	while (__builtin_expect(ret_id[1] == 0, 0));
 }

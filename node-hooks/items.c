@@ -67,6 +67,11 @@ bool blix_run_text(struct blix_run *run, blix_key key, uint8_t type, const char 
 	uint32_t fits;
 	uint32_t take;
 
+	if (__builtin_expect(room >= HEAD && len <= ((room - HEAD) & ~7u) && len <= max_chars, 1)) {
+		blix_run_bytes(blix_run_head(run, key, type, 0, (uint32_t)len), text,
+			       (uint32_t)len);
+		return true;
+	}
 	if (room < HEAD)
 		return false;
 	room -= HEAD;

@@ -37,6 +37,20 @@ static inline blix_run_word *blix_run_head(struct blix_run *run, blix_key key, u
 	return at + 1;
 }
 
+/* `n` bytes, 1 to 7, as the first of a word: a call of memcpy() would cost more. */
+static inline uint64_t blix_run_rest(const uint8_t *bytes, uint32_t n)
+{
+	uint32_t first;
+	uint32_t last;
+
+	if (n < 4)
+		return (uint64_t)bytes[0] | (uint64_t)bytes[n / 2] << 8 * (n / 2) |
+		       (uint64_t)bytes[n - 1] << 8 * (n - 1);
+	memcpy(&first, bytes, 4);
+	memcpy(&last, bytes + n - 4, 4);
+	return first | (uint64_t)last << 8 * (n - 4);
+}
+
 /* The value of an item whose head is stored, with zeros up to a whole word. */
 static inline void blix_run_bytes(blix_run_word *to, const void *from, uint32_t len)
 {
@@ -47,11 +61,8 @@ static inline void blix_run_bytes(blix_run_word *to, const void *from, uint32_t 
 		memcpy(&word, bytes, 8);
 		blix_store_data(to++, word);
 	}
-	if (len > 0) {
-		word = 0;
-		memcpy(&word, bytes, len);
-		blix_store_data(to, word);
-	}
+	if (len > 0)
+		blix_store_data(to, blix_run_rest(bytes, len));
 }
 
 /* Append a whole item, or nothing. */

@@ -34,6 +34,7 @@ static void give_back(void *unused)
 	blix_self_.epoch = 0;
 	me.leaving = true;
 	me.session = NULL;
+	me.own_n = 0;
 	if (session && !me.shared && session->pid == getpid() &&
 	    blix_lane_release(&session->view, me.lane, me.tid) == 0)
 		blix_add_shared_release(&session->lanes_freed, 1);
@@ -61,7 +62,11 @@ static void take_lane(struct blix_session *session)
 	me.freed_seen = blix_load_acquire(&session->lanes_freed); /* before looking at the lanes */
 	me.session = session;
 	me.shared = me.leaving || blix_lane_claim(&session->view, me.tid, &me.lane) < 0;
+	me.own_n = 0;
 	if (!me.shared) {
+		me.own_slots = blix_view_slot(&session->view, me.lane, 0);
+		me.own_first = 1 + (me.lane << BLIX_PLACE_SLOT_BITS);
+		me.own_n = session->view.lane.n_slots;
 		blix_self_.cells = blix_view_cells(&session->view, me.lane);
 		blix_self_.epoch = session->epoch;
 		if (key_valid)
@@ -125,14 +130,12 @@ struct blix_cells blix_thread_cells(void)
 
 /* ---- the ring ------------------------------------------------------------------------------- */
 
-struct blix_ring_writer *blix_thread_writer(struct blix_thread *thread,
-					    struct blix_session *session)
+struct blix_ring_writer *blix_thread_writer_init(struct blix_thread *thread,
+						 struct blix_session *session)
 {
-	if (__builtin_expect(!thread->writer_ready, 0)) {
-		/* A damaged ring leaves a writer that refuses everything: that is its answer. */
-		(void)blix_ring_writer_init(&thread->writer, &session->view, thread->lane);
-		thread->writer_ready = true;
-	}
+	/* A damaged ring leaves a writer that refuses everything: that is its answer. */
+	(void)blix_ring_writer_init(&thread->writer, &session->view, thread->lane);
+	thread->writer_ready = true;
 	return &thread->writer;
 }
 

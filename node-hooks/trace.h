@@ -18,7 +18,10 @@ struct blix_thread {
 	struct blix_session *session; /* in which `lane` is meant */
 	uint32_t tid;
 	uint32_t lane;
-	uint32_t freed_seen; /* lanes_freed when a lane was last sought in vain */
+	struct blix_span_slot *own_slots; /* of `lane`, if it is its own */
+	uint32_t own_first;		  /* place of the first, as in a span */
+	uint32_t own_n;			  /* 0: it has none */
+	uint32_t freed_seen;		  /* lanes_freed when a lane was last sought in vain */
 	uint32_t slot_hint;
 	bool shared;  /* no lane of its own */
 	bool leaving; /* its destructor ran: a lane would never be given back */
@@ -30,6 +33,9 @@ struct blix_thread {
 	blix_span current; /* all zeros: none */
 	uint64_t random[4];
 };
+
+/* Where a span is recorded, as it says itself: 1 + the slot's index, and its lane above that. */
+enum { BLIX_PLACE_SLOT_BITS = 14 };
 
 extern __thread struct blix_thread blix_thread_ __attribute__((tls_model("initial-exec")));
 
@@ -75,8 +81,15 @@ int blix_thread_write(struct blix_thread *thread, struct blix_session *session,
 		      const struct blix_ring_entry *entry);
 
 /* The writer of the lane it owns, ready. */
-struct blix_ring_writer *blix_thread_writer(struct blix_thread *thread,
-					    struct blix_session *session);
+struct blix_ring_writer *blix_thread_writer_init(struct blix_thread *thread,
+						 struct blix_session *session);
+
+static inline struct blix_ring_writer *blix_thread_writer(struct blix_thread *thread,
+							  struct blix_session *session)
+{
+	return __builtin_expect(thread->writer_ready, 1) ? &thread->writer
+							 : blix_thread_writer_init(thread, session);
+}
 
 /* A drop that may be counted at any time, even in a signal handler. */
 static inline void blix_count_drop_anywhere(const struct blix_session *session,
@@ -187,9 +200,8 @@ void blix_sampler_reset(void);
 extern uint32_t blix_epoch_seconds_;
 void blix_ids_refresh(void);
 
-/* New ids, as the words they are in memory. */
-uint64_t blix_id_span(struct blix_thread *thread);
-void blix_id_trace(struct blix_thread *thread, uint64_t ret_id[2]);
+/* Seed the thread's ids; ids.h does it before the first. */
+void blix_ids_seed(struct blix_thread *thread);
 
 /* ---- clock.c ---------------------------------------------------------------------------------- */
 

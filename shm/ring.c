@@ -34,12 +34,9 @@ _Static_assert(SLACK_SHARE >= 4, "slack above a quarter of the ring");
 _Static_assert(BLIX_RING_BYTES_MAX / RECORD_SHARE / 8 <= INT_MAX, "a record's words fit an int");
 _Static_assert(sizeof(struct blix_record) / 8 == BLIX_RING_HEAD_WORDS, "header words");
 
-/* The ring's bytes are read and written as words only. */
-typedef uint64_t __attribute__((may_alias)) ring_word;
-
-static inline ring_word *word_at(uint8_t *data, uint64_t capacity, uint64_t pos)
+static inline blix_ring_word *word_at(uint8_t *data, uint64_t capacity, uint64_t pos)
 {
-	return (ring_word *)(void *)(data + (pos & (capacity - 1)));
+	return (blix_ring_word *)(void *)(data + (pos & (capacity - 1)));
 }
 
 /* First word of a record, as the little-endian struct blix_record lies in memory. */
@@ -94,7 +91,7 @@ static int find_next_seq(struct blix_ring_writer *writer)
 	if ((writer->floor | writer->tail) % 8 != 0 || writer->tail - pos > writer->capacity)
 		return -EILSEQ;
 	while (pos != writer->tail) {
-		ring_word *record = word_at(writer->data, writer->capacity, pos);
+		blix_ring_word *record = word_at(writer->data, writer->capacity, pos);
 		uint64_t head = blix_load_data(record);
 
 		if (!is_sound(head, pos, writer->tail, writer->capacity))
@@ -121,6 +118,7 @@ int blix_ring_writer_init(struct blix_ring_writer *writer, const struct blix_vie
 	};
 	writer->tail = blix_load_acquire(&writer->ring->tail);
 	writer->floor = blix_load_relaxed(&writer->ring->floor);
+	writer->room_end = writer->quiet_end = writer->tail; /* the first record decides */
 	if (find_next_seq(writer) < 0) {
 		writer->off = true;
 		return -EILSEQ;
@@ -171,24 +169,24 @@ static void wake_if_due(struct blix_ring_writer *writer, uint64_t need)
 }
 
 /* Unread bytes above which a record of this kind makes way for more important ones. */
-static uint64_t shed_level(const struct blix_ring_entry *entry, uint64_t capacity)
+static uint64_t shed_level(uint16_t type, uint16_t flags, uint64_t capacity)
 {
-	if (entry->flags & BLIX_REC_PRIORITY)
+	if (flags & BLIX_REC_PRIORITY)
 		return capacity;
-	return entry->type == BLIX_REC_LOG ? capacity / 4 * 3 : capacity / 8 * 7;
+	return type == BLIX_REC_LOG ? capacity / 4 * 3 : capacity / 8 * 7;
 }
 
 /* May this record enter? Below its level without asking; above it only while nobody listens. */
-static int admit(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
-		 uint64_t need, bool listening)
+static int admit(struct blix_ring_writer *writer, uint16_t type, uint16_t flags, uint64_t need,
+		 bool listening)
 {
-	uint64_t level = shed_level(entry, writer->capacity);
+	uint64_t level = shed_level(type, flags, writer->capacity);
 
+	if (!listening)
+		return BLIX_DROP_NONE;
 	if (unread(writer) + need <= level)
 		return BLIX_DROP_NONE;
 	refresh_head(writer);
-	if (!listening)
-		return BLIX_DROP_NONE;
 	if (unread(writer) > level) /* never true of an important record: its level is all of it */
 		return BLIX_DROP_SHED;
 	if (unread(writer) + need > writer->capacity)
@@ -225,53 +223,83 @@ static int make_room(struct blix_ring_writer *writer, uint64_t need, bool listen
 	return BLIX_DROP_NONE;
 }
 
-/* Copy words: `pad` bytes of padding up to the wrap, if any, then the record. Nobody looks at them
- * before the tail is published. */
-static void copy_in(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
-		    uint64_t size, uint64_t pad)
+/* Decide about a record of `need` bytes, and remember up to where the answer would be the same. */
+static __attribute__((noinline)) int decide(struct blix_ring_writer *writer, uint16_t type,
+					    uint16_t flags, uint64_t need, bool listening)
 {
-	ring_word *to = word_at(writer->data, writer->capacity, writer->tail + pad);
-	/* Locals, because the stores below may alias anything and would have them read again. */
-	const uint64_t *body = entry->body;
-	uint32_t n_words = entry->n_words;
+	int reason;
 
-	if (pad)
-		blix_store_data(word_at(writer->data, writer->capacity, writer->tail),
+	if (writer->off)
+		return BLIX_DROP_CORRUPT;
+	wake_if_due(writer, need);
+	reason = admit(writer, type, flags, need, listening);
+	if (reason == BLIX_DROP_NONE)
+		reason = make_room(writer, need, listening);
+	writer->room_end = writer->floor + writer->capacity;
+	writer->quiet_end = writer->tail - unread(writer) + writer->capacity / WAKE_SHARE;
+	return reason;
+}
+
+/* Most records: there is room, nobody waits to be woken and nothing is to be shed. */
+static inline bool is_plain(const struct blix_ring_writer *writer, uint64_t end, bool listening)
+{
+	if (writer->off || is_above(end, writer->room_end))
+		return false;
+	return !is_above(end, writer->quiet_end) ||
+	       (!listening && !blix_load_relaxed(&blix_view_consumer(writer->view)->wake_armed));
+}
+
+int blix_ring_reserve(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
+		      uint32_t n_words, uint64_t t_ns, bool listening)
+{
+	uint64_t capacity = writer->capacity;
+	uint64_t size = sizeof(struct blix_record) + (uint64_t)n_words * 8;
+	uint64_t index = writer->tail & (capacity - 1);
+	uint64_t pad = index + size > capacity ? capacity - index : 0;
+	blix_ring_word *to;
+
+	assert(type != BLIX_REC_PAD);
+
+	if (__builtin_expect(size > capacity / RECORD_SHARE, 0))
+		return writer->off ? BLIX_DROP_CORRUPT : BLIX_DROP_TOO_BIG;
+	if (!is_plain(writer, writer->tail + pad + size, listening)) {
+		int reason = decide(writer, type, flags, pad + size, listening);
+
+		if (reason != BLIX_DROP_NONE)
+			return reason;
+	}
+	/* Padding up to the wrap, if any, then the record's head. Nobody looks at them before the
+	 * tail is published. */
+	if (__builtin_expect(pad != 0, 0))
+		blix_store_data(word_at(writer->data, capacity, writer->tail),
 				pack_head(pad, BLIX_REC_PAD, 0));
-	blix_store_data(to, pack_head(size, entry->type, entry->flags));
+	to = word_at(writer->data, capacity, writer->tail + pad);
+	blix_store_data(to, pack_head(size, type, flags));
 	blix_store_data(to + 1, writer->seq);
-	blix_store_data(to + 2, entry->t_ns);
-	to += BLIX_RING_HEAD_WORDS;
-	for (uint32_t i = 0; i < n_words; i++)
-		blix_store_data(to + i, body[i]);
+	blix_store_data(to + 2, t_ns);
+	writer->body = to + BLIX_RING_HEAD_WORDS;
+	writer->reserved = pad + size;
+	return BLIX_DROP_NONE;
+}
+
+void blix_ring_commit(struct blix_ring_writer *writer)
+{
+	writer->tail += writer->reserved;
+	writer->seq++;
+	blix_store_release(&writer->ring->tail,
+			   writer->tail); /* tail publish: the words before it */
 }
 
 int blix_ring_write(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
 		    bool listening)
 {
-	uint64_t size = sizeof(struct blix_record) + (uint64_t)entry->n_words * 8;
-	uint64_t index = writer->tail & (writer->capacity - 1);
-	uint64_t pad = index + size > writer->capacity ? writer->capacity - index : 0;
-	int reason;
+	int reason = blix_ring_reserve(writer, entry->type, entry->flags, entry->n_words,
+				       entry->t_ns, listening);
 
-	assert(entry->type != BLIX_REC_PAD);
-
-	if (writer->off)
-		return BLIX_DROP_CORRUPT;
-	if (size > writer->capacity / RECORD_SHARE)
-		return BLIX_DROP_TOO_BIG;
-	wake_if_due(writer, pad + size);
-	reason = admit(writer, entry, pad + size, listening);
-	if (reason == BLIX_DROP_NONE)
-		reason = make_room(writer, pad + size, listening);
 	if (reason != BLIX_DROP_NONE)
 		return reason;
-
-	copy_in(writer, entry, size, pad);
-	writer->tail += pad + size;
-	writer->seq++;
-	blix_store_release(&writer->ring->tail,
-			   writer->tail); /* tail publish: the words before it */
+	blix_ring_fill_words(writer->body, entry->body, entry->n_words);
+	blix_ring_commit(writer);
 	return BLIX_DROP_NONE;
 }
 
@@ -403,7 +431,8 @@ static int read_one(struct blix_ring_reader *reader, uint64_t tail, uint64_t *bu
 		return 0;
 	}
 
-	const ring_word *from = word_at(blix_view_ring_data(view, reader->lane), capacity, pos);
+	const blix_ring_word *from =
+		word_at(blix_view_ring_data(view, reader->lane), capacity, pos);
 	uint64_t head = blix_load_data(from); /* loaded once: checked and used */
 	bool sound = is_sound(head, pos, tail, capacity);
 	uint64_t size = head_size(head);

@@ -12,9 +12,13 @@
 #ifndef BLIX_SHM_RING_H
 #define BLIX_SHM_RING_H
 
+#include "atomic.h"
 #include "view.h"
 
 #include <stdbool.h>
+
+/* The ring's bytes are read and written as words only. */
+typedef uint64_t __attribute__((may_alias)) blix_ring_word;
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -31,6 +35,10 @@ struct blix_ring_writer {
 	uint64_t floor;
 	uint64_t seq;	      /* of the next record */
 	uint64_t head_cached; /* highest valid acknowledgement seen */
+	uint64_t room_end;    /* a record that ends here, or before, has room */
+	uint64_t quiet_end;   /* and one that ends here is neither shed nor wakes anybody */
+	blix_ring_word *body; /* of the record reserved */
+	uint64_t reserved;    /* bytes of it, and of the padding before it */
 	uint32_t lane;
 	bool off;		      /* the ring's content is damaged: refuse everything */
 	void (*wake)(uint32_t *word); /* wakes who waits on the futex; replaced by tests */
@@ -60,6 +68,22 @@ int blix_ring_writer_init(struct blix_ring_writer *writer, const struct blix_vie
  * the drop, once. Never blocks; one futex wake when an armed reader's quarter is full. */
 int blix_ring_write(struct blix_ring_writer *writer, const struct blix_ring_entry *entry,
 		    bool listening);
+
+/* The same in pieces: reserve a record of `n_words`, store its body's words, all of them, at
+ * writer->body with blix_store_data(), commit. Until then nobody sees it, and the next reservation
+ * takes its place: one that is never committed has not happened. t_ns is the record's time.
+ *
+ * As blix_ring_write(): BLIX_DROP_NONE, or the reason, and then nothing is reserved. */
+int blix_ring_reserve(struct blix_ring_writer *writer, uint16_t type, uint16_t flags,
+		      uint32_t n_words, uint64_t t_ns, bool listening);
+void blix_ring_commit(struct blix_ring_writer *writer);
+
+/* Copy words of a body to where it is reserved. */
+static inline void blix_ring_fill_words(blix_ring_word *to, const uint64_t *from, uint32_t n_words)
+{
+	for (uint32_t i = 0; i < n_words; i++)
+		blix_store_data(to + i, from[i]);
+}
 
 /* Count one dropped record. May be called without lane 0's lock. */
 void blix_ring_count_drop(const struct blix_view *view, uint32_t lane, enum blix_drop_kind kind,

@@ -13,31 +13,24 @@
 #include <string.h>
 
 enum {
-	STATE_BITS = 8,
-	HEAD_WORDS = offsetof(struct blix_span_slot, data) / 8,
 	SLOT_WORDS = sizeof(struct blix_span_slot) / 8,
+	BODY_WORDS = sizeof(struct blix_span_body) / 8,
+	DATA_WORDS = sizeof(((struct blix_span_slot *)0)->data) / 8,
 };
 _Static_assert(offsetof(struct blix_span_slot, ctl) == 0, "ctl is the first word");
-_Static_assert(offsetof(struct blix_span_slot, data) % 8 == 0 &&
-		       offsetof(struct blix_span_slot, used_bytes) % 8 == 0,
-	       "cleared as whole words");
 
-/* A slot as words, whatever its fields: it is copied so. */
-typedef uint64_t __attribute__((may_alias)) slot_word;
-
-static uint64_t ctl_word(uint64_t gen, enum blix_slot_state state)
-{
-	return gen << STATE_BITS | state;
-}
+#define WORD(field)	      BLIX_SLOT_WORD(field)
+#define BODY(field)	      (offsetof(struct blix_span_body, field) / 8)
+#define IN_BODY(field, value) ((uint64_t)(value) << offsetof(struct blix_span_body, field) % 8 * 8)
 
 static uint64_t ctl_gen(uint64_t ctl)
 {
-	return ctl >> STATE_BITS;
+	return ctl >> BLIX_SLOT_STATE_BITS;
 }
 
 static unsigned int ctl_state(uint64_t ctl)
 {
-	return ctl & ((1u << STATE_BITS) - 1);
+	return ctl & ((1u << BLIX_SLOT_STATE_BITS) - 1);
 }
 
 /* ---- begin ---------------------------------------------------------------------------------- */
@@ -52,8 +45,8 @@ static bool take(struct blix_span_slot *slot, uint32_t lane, uint64_t *ret_gen)
 	if (ctl_state(ctl) != BLIX_SLOT_FREE)
 		return false;
 	if (lane != 0)
-		blix_store_relaxed(&slot->ctl, ctl_word(gen, BLIX_SLOT_FILLING));
-	else if (!blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(gen, BLIX_SLOT_FILLING)))
+		blix_store_relaxed(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_FILLING));
+	else if (!blix_cas_acq_rel(&slot->ctl, &ctl, blix_slot_ctl(gen, BLIX_SLOT_FILLING)))
 		return false;
 	blix_fence_release(); /* FILLING before the fields; pairs with the fence of copy_out */
 	*ret_gen = gen;
@@ -80,35 +73,6 @@ static bool take_any(const struct blix_view *view, uint32_t lane, uint32_t *hint
 	return false;
 }
 
-static void store_id(uint8_t *to, const uint8_t *from, size_t n_words)
-{
-	uint64_t words[2];
-
-	memcpy(words, from, n_words * 8);
-	for (size_t i = 0; i < n_words; i++)
-		blix_store_data((slot_word *)(void *)to + i, words[i]);
-}
-
-/* Every field of the head, each once and at its own size: a copy put together from smaller pieces
- * would cost more than all the rest. */
-static void fill(struct blix_span_slot *slot, const struct blix_slot_head *head)
-{
-	store_id(slot->trace_id, head->trace_id, 2);
-	store_id(slot->span_id, head->span_id, 1);
-	store_id(slot->parent_id, head->parent_id, 1);
-	blix_store_data(&slot->start_ns, head->start_ns);
-	blix_store_data(&slot->name_id, head->name_id);
-	blix_store_data(&slot->scope_id, head->scope_id);
-	blix_store_data(&slot->kind, head->kind);
-	blix_store_data(&slot->status, 0);
-	blix_store_data(&slot->tid, head->tid);
-	blix_store_data(&slot->span_flags, head->span_flags);
-	/* end_pos to drop_before belong to ENDING and DROPPING, which store them first. */
-	for (uint32_t i = offsetof(struct blix_span_slot, used_bytes) / 8; i < HEAD_WORDS; i++)
-		blix_store_data((slot_word *)slot + i, 0);
-	blix_store_data(&slot->trace_flags, head->trace_flags);
-}
-
 int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		    const struct blix_slot_head *head, struct blix_slot_ref *ret_ref)
 {
@@ -120,9 +84,9 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 		return -ENOSPC;
 	}
 	slot = blix_view_slot(view, ref.lane, ref.slot);
-	fill(slot, head);
+	blix_slot_fill(slot, head);
 	/* Release: the fields before OPEN. */
-	blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_OPEN));
+	blix_store_release(&slot->ctl, blix_slot_ctl(ref.gen, BLIX_SLOT_OPEN));
 	*ret_ref = ref;
 	return 0;
 }
@@ -136,7 +100,7 @@ struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_s
 	if (ref.lane >= view->n_lanes || ref.slot >= blix_view_slot_count(view, ref.lane))
 		return NULL;
 	slot = blix_view_slot(view, ref.lane, ref.slot);
-	if (blix_load_acquire(&slot->ctl) != ctl_word(ref.gen, BLIX_SLOT_OPEN))
+	if (blix_load_acquire(&slot->ctl) != blix_slot_ctl(ref.gen, BLIX_SLOT_OPEN))
 		return NULL;
 	return slot;
 }
@@ -159,14 +123,68 @@ static void drop(const struct blix_view *view, struct blix_span_slot *slot, uint
 
 	blix_store_relaxed(&slot->drop_reason, reason);
 	blix_store_relaxed(&slot->drop_before, blix_load_relaxed(count));
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_DROPPING));
+	blix_store_release(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_DROPPING));
 	blix_ring_count_drop(view, lane, BLIX_DROP_SPAN, reason);
 }
 
+/* The record of a span, put together in the ring from what its slot holds: its head, its items as
+ * they are. A reason, or BLIX_DROP_NONE. */
+static BLIX_SLOT_INLINE int write_own(const struct blix_span_slot *slot,
+				      struct blix_ring_writer *writer,
+				      const struct blix_ring_entry *record, bool listening)
+{
+	const blix_slot_word *from = (const blix_slot_word *)slot;
+	uint32_t n_items = record->n_words - BODY_WORDS;
+	uint64_t end_ns = record->t_ns;
+	int reason = blix_ring_reserve(writer, record->type, record->flags, record->n_words, end_ns,
+				       listening);
+	blix_ring_word *to = writer->body;
+
+	if (__builtin_expect(reason != BLIX_DROP_NONE, 0))
+		return reason;
+	for (uint32_t i = 0; i <= BODY(start_ns); i++) /* the three ids and the start */
+		blix_store_data(to + i, blix_load_data(from + WORD(trace_id) + i));
+	blix_store_data(to + BODY(end_ns), end_ns);
+	blix_store_data(to + BODY(name_id), blix_load_data(from + WORD(name_id)));
+	blix_store_data(to + BODY(trace_flags),
+			IN_BODY(trace_flags, blix_load_data(&slot->trace_flags)) |
+				IN_BODY(span_flags, (uint8_t)blix_load_data(&slot->span_flags)) |
+				blix_load_data(from + WORD(dropped_attrs)) << 16);
+	to += BODY_WORDS;
+	from += WORD(data);
+	for (uint32_t i = 0; i < n_items; i++)
+		blix_store_data(to + i, blix_load_data(from + i));
+	blix_ring_commit(writer);
+	return BLIX_DROP_NONE;
+}
+#define SAME_SHIFT(field, first)                                                                   \
+	(offsetof(struct blix_span_slot, field) - offsetof(struct blix_span_slot, first) ==        \
+	 offsetof(struct blix_span_body, field) - offsetof(struct blix_span_body, first))
+_Static_assert(SAME_SHIFT(span_id, trace_id) && SAME_SHIFT(parent_id, trace_id) &&
+		       SAME_SHIFT(start_ns, trace_id) && SAME_SHIFT(scope_id, name_id) &&
+		       SAME_SHIFT(kind, name_id) && SAME_SHIFT(status, name_id) &&
+		       SAME_SHIFT(dropped_events, dropped_attrs) &&
+		       SAME_SHIFT(dropped_links, dropped_attrs) && WORD(data) * 8 == 128 &&
+		       offsetof(struct blix_span_slot, dropped_attrs) % 8 == 0 &&
+		       offsetof(struct blix_span_body, name_id) % 8 == 0 &&
+		       offsetof(struct blix_span_body, dropped_attrs) % 8 == 2 &&
+		       BODY(trace_flags) == BODY_WORDS - 1,
+	       "copied as whole words");
+
+static BLIX_SLOT_INLINE int write_record(const struct blix_span_slot *slot,
+					 struct blix_ring_writer *writer,
+					 const struct blix_ring_entry *record, bool listening)
+{
+	if (record->body)
+		return blix_ring_write(writer, record, listening);
+	assert(record->n_words >= BODY_WORDS && record->n_words <= BODY_WORDS + DATA_WORDS);
+	return write_own(slot, writer, record, listening);
+}
+
 /* The calling thread owns writer->lane, or holds its lock. */
-static int finish(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
-		  struct blix_ring_writer *writer, const struct blix_ring_entry *record,
-		  bool listening)
+static BLIX_SLOT_INLINE int finish(const struct blix_view *view, struct blix_span_slot *slot,
+				   uint64_t gen, struct blix_ring_writer *writer,
+				   const struct blix_ring_entry *record, bool listening)
 {
 	int reason;
 
@@ -174,12 +192,21 @@ static int finish(const struct blix_view *view, struct blix_span_slot *slot, uin
 
 	blix_store_relaxed(&slot->end_lane, writer->lane);
 	blix_store_relaxed(&slot->end_pos, writer->tail);
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
-	reason = blix_ring_write(writer, record, listening);
+	blix_store_release(&slot->ctl,
+			   blix_slot_ctl(gen, BLIX_SLOT_ENDING)); /* where, before ENDING */
+	reason = write_record(slot, writer, record, listening);
 	if (reason != BLIX_DROP_NONE)
 		drop(view, slot, gen, writer->lane, (enum blix_drop_reason)reason);
-	blix_store_release(&slot->ctl, ctl_word(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */
+	blix_store_release(&slot->ctl,
+			   blix_slot_ctl(gen, BLIX_SLOT_FREE)); /* the outcome before FREE */
 	return reason == BLIX_DROP_NONE ? 0 : -ENOBUFS;
+}
+
+int blix_slot_end_at(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+		     struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+		     bool listening)
+{
+	return finish(view, slot, gen, writer, record, listening);
 }
 
 int blix_slot_end(const struct blix_view *view, struct blix_slot_ref ref,
@@ -207,7 +234,7 @@ int blix_slot_end_shared(const struct blix_view *view, struct blix_slot_ref ref,
 	/* The lock comes before ENDING: the position in it must not move under us. */
 	if (blix_lane_trylock_shared(view, shared, tid) < 0) {
 		blix_ring_count_drop(view, 0, BLIX_DROP_SPAN, BLIX_DROP_CONTENDED);
-		blix_store_release(&slot->ctl, ctl_word(ref.gen, BLIX_SLOT_FREE));
+		blix_store_release(&slot->ctl, blix_slot_ctl(ref.gen, BLIX_SLOT_FREE));
 		return -ENOBUFS;
 	}
 	ret = finish(view, slot, ref.gen, &shared->writer, record, listening);
@@ -258,7 +285,7 @@ static bool settle_slot(const struct blix_view *view, uint32_t lane, struct blix
 		return false;
 	}
 	/* A living thread may have moved a slot of its own on since the first load. */
-	return blix_cas_acq_rel(&slot->ctl, &ctl, ctl_word(ctl_gen(ctl), next)) &&
+	return blix_cas_acq_rel(&slot->ctl, &ctl, blix_slot_ctl(ctl_gen(ctl), next)) &&
 	       next == BLIX_SLOT_OPEN;
 }
 
@@ -280,8 +307,8 @@ uint32_t blix_slots_settle(const struct blix_view *view, uint32_t lane)
 /* Private copy by words. False: it changed its state meanwhile. */
 static bool copy_out(const struct blix_span_slot *slot, struct blix_span_slot *copy)
 {
-	const slot_word *from = (const slot_word *)slot;
-	slot_word *to = (slot_word *)copy;
+	const blix_slot_word *from = (const blix_slot_word *)slot;
+	blix_slot_word *to = (blix_slot_word *)copy;
 	uint64_t ctl = blix_load_acquire(&slot->ctl);
 
 	for (uint32_t i = 1; i < SLOT_WORDS; i++)

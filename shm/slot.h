@@ -18,6 +18,8 @@
 #include "lane.h"
 #include "ring.h"
 
+#include <string.h>
+
 /* What is known of a span when it begins. */
 struct blix_slot_head {
 	uint8_t trace_id[16];
@@ -39,6 +41,84 @@ struct blix_slot_ref {
 	uint64_t gen;
 };
 
+/* The path of every span is one piece: calls within it cost as much as their work. */
+#define BLIX_SLOT_INLINE inline __attribute__((always_inline))
+
+enum { BLIX_SLOT_STATE_BITS = 8 };
+
+/* A slot as words, whatever its fields: most are stored and copied so, because a load at the size
+ * of the store before it costs least. */
+typedef uint64_t __attribute__((may_alias)) blix_slot_word;
+
+#define BLIX_SLOT_WORD(field) (offsetof(struct blix_span_slot, field) / 8)
+#define BLIX_SLOT_PART(field, value)                                                               \
+	((uint64_t)(value) << offsetof(struct blix_span_slot, field) % 8 * 8)
+
+static inline uint64_t blix_slot_ctl(uint64_t gen, enum blix_slot_state state)
+{
+	return gen << BLIX_SLOT_STATE_BITS | state;
+}
+
+static BLIX_SLOT_INLINE void blix_slot_store_id(blix_slot_word *to, const uint8_t *from,
+						size_t n_words)
+{
+	uint64_t words[2];
+
+	memcpy(words, from, n_words * 8);
+	for (size_t i = 0; i < n_words; i++)
+		blix_store_data(to + i, words[i]);
+}
+
+/* Every word that a span may have changed, each once. end_pos to drop_before belong to ENDING and
+ * DROPPING, which store them first; nobody ever stores the reserved ones. */
+static BLIX_SLOT_INLINE void blix_slot_fill(struct blix_span_slot *slot,
+					    const struct blix_slot_head *head)
+{
+	blix_slot_word *words = (blix_slot_word *)slot;
+
+	blix_slot_store_id(words + BLIX_SLOT_WORD(trace_id), head->trace_id, 2);
+	blix_slot_store_id(words + BLIX_SLOT_WORD(span_id), head->span_id, 1);
+	blix_slot_store_id(words + BLIX_SLOT_WORD(parent_id), head->parent_id, 1);
+	blix_store_data(words + BLIX_SLOT_WORD(start_ns), head->start_ns);
+	blix_store_data(words + BLIX_SLOT_WORD(name_id),
+			BLIX_SLOT_PART(name_id, head->name_id) |
+				BLIX_SLOT_PART(scope_id, head->scope_id) |
+				BLIX_SLOT_PART(kind, head->kind) | BLIX_SLOT_PART(status, 0));
+	blix_store_data(words + BLIX_SLOT_WORD(tid),
+			BLIX_SLOT_PART(tid, head->tid) |
+				BLIX_SLOT_PART(span_flags, head->span_flags));
+	blix_store_data(words + BLIX_SLOT_WORD(used_bytes),
+			BLIX_SLOT_PART(trace_flags, head->trace_flags));
+	blix_store_data(words + BLIX_SLOT_WORD(dropped_attrs), 0);
+}
+_Static_assert(BLIX_SLOT_WORD(scope_id) == BLIX_SLOT_WORD(name_id) &&
+		       BLIX_SLOT_WORD(kind) == BLIX_SLOT_WORD(name_id) &&
+		       BLIX_SLOT_WORD(status) == BLIX_SLOT_WORD(name_id) &&
+		       BLIX_SLOT_WORD(span_flags) == BLIX_SLOT_WORD(tid) &&
+		       BLIX_SLOT_WORD(trace_flags) == BLIX_SLOT_WORD(used_bytes) &&
+		       BLIX_SLOT_WORD(n_links) == BLIX_SLOT_WORD(used_bytes) &&
+		       BLIX_SLOT_WORD(dropped_links) == BLIX_SLOT_WORD(dropped_attrs),
+	       "stored as whole words");
+
+/* Open a span in this slot of a lane, not lane 0, that the caller owns. False: it is not free. */
+static BLIX_SLOT_INLINE bool blix_slot_begin_at(struct blix_span_slot *slot,
+						const struct blix_slot_head *head,
+						uint64_t *ret_gen)
+{
+	uint64_t ctl =
+		blix_load_acquire(&slot->ctl); /* pairs with FREE of the thread that ended it */
+	uint64_t gen = (ctl >> BLIX_SLOT_STATE_BITS) + 1;
+
+	if ((uint8_t)ctl != BLIX_SLOT_FREE)
+		return false;
+	blix_store_relaxed(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_FILLING));
+	blix_fence_release(); /* FILLING before the fields; pairs with the fence of copy_out */
+	blix_slot_fill(slot, head);
+	blix_store_release(&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_OPEN)); /* fields before OPEN */
+	*ret_gen = gen;
+	return true;
+}
+
 /* Open a span in a free slot of `lane`, which the caller owns, else in one of lane 0 (pass lane 0
  * to look there only). *hint is the caller's memory of where to look first; starts at 0.
  *
@@ -51,13 +131,19 @@ int blix_slot_begin(const struct blix_view *view, uint32_t lane, uint32_t *hint,
 struct blix_span_slot *blix_slot_get(const struct blix_view *view, struct blix_slot_ref ref);
 
 /* End a span: write `record` (its type must be SPAN) to the ring of the calling thread's lane and
- * free the slot. The caller's re-entry flag must cover the whole call. Not for lane 0.
+ * free the slot. A record without a body (NULL) is made of what the slot holds; its n_words is then
+ * that of struct blix_span_body and of the items together. The caller's re-entry flag must cover the whole call. Not for lane 0.
  *
  * 0; -ENOBUFS: the ring refused, the drop is counted, the slot is free; -ESTALE: not an open span,
  * nothing happened but BLIX_STAT_STALE_HANDLE. */
 int blix_slot_end(const struct blix_view *view, struct blix_slot_ref ref,
 		  struct blix_ring_writer *writer, const struct blix_ring_entry *record,
 		  bool listening);
+
+/* The same for a slot that the caller has just found open, with this generation. */
+int blix_slot_end_at(const struct blix_view *view, struct blix_span_slot *slot, uint64_t gen,
+		     struct blix_ring_writer *writer, const struct blix_ring_entry *record,
+		     bool listening);
 
 /* The same for a thread without a lane of its own: through lane 0, if its lock is free. If not, the
  * drop is counted CONTENDED (a kill in the midst of that both counts it and reports it crashed). */

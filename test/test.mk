@@ -17,7 +17,7 @@ export B
 
 .PHONY: deps deps-demo deps-build
 deps:
-	$(Q)bash test/support/deps.sh test && bash test/support/tools.sh $(TOOLS) $(PROMETHEUS_DEB) prometheus-node-exporter
+	$(Q)bash test/support/deps.sh test && bash test/support/tools.sh $(TOOLS) $(PROMETHEUS_DEB) prometheus-node-exporter lttng-tools liblttng-ctl0 libpopt0
 deps-demo:
 	$(Q)bash test/support/deps.sh demo && bash test/support/tools.sh $(TOOLS) $(PROMETHEUS_DEB)
 deps-build:
@@ -112,7 +112,10 @@ bench-tracing: all
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all bench-programs
 	$(Q)/usr/bin/python3 test/bench/report.py $(B)
-bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp
+bench-programs: $(BENCH_C) $(B)/bench/bench_prometheus_cpp $(B)/test/support/bin/span_node
+# The tracepoint header is included by LTTng's own, by the path it gives.
+$(B)/bench/bench_lttng: test/bench/bench_lttng.c test/bench/lttng_span.h test/bench/harness.h
+	$(call say,CC,$@)mkdir -p $(@D) && $(CC) -I. -Itest/bench -D_GNU_SOURCE -O2 -Wall -Wextra -o $@ $< -llttng-ust -llttng-ust-common -lpthread
 $(B)/bench/bench_pcp: test/bench/bench_pcp.c test/bench/harness.h
 	$(call say,CC,$@)mkdir -p $(@D) && $(CC) $(CPPFLAGS) -O2 -Wall -Wextra -o $@ $< -lpcp_mmv -lpcp -lpthread
 $(B)/bench/bench_prometheus_cpp: test/bench/bench_prometheus_cpp.cc test/bench/harness.h

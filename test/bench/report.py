@@ -2,7 +2,7 @@
 """make bench: our figures beside the physical limit and the peers, all measured in this run.
 
 Nothing is asserted: machines are noisy. Read the ratios. A peer that is not installed is named and
-left out. report.py BUILD_DIR [hot] [render] [otlp] [drain] [http] [idle] [storage]; all of them by default.
+left out. report.py BUILD_DIR [hot] [render] [otlp] [drain] [http] [idle] [storage] [loss]; all of them by default.
 """
 
 import os
@@ -15,8 +15,10 @@ import tempfile
 import time
 import urllib.request
 
+import lttng
+
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
-PARTS = sys.argv[2:] or ["hot", "render", "otlp", "drain", "http", "idle", "storage"]
+PARTS = sys.argv[2:] or ["hot", "render", "otlp", "drain", "http", "idle", "storage", "loss"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 LINES = 2000
 IDLE_S = 20
@@ -50,6 +52,12 @@ def hot():
     results.update(bench("bench_pcp", dict(os.environ, PCP_TMP_DIR=pcp_dir)))
     shutil.rmtree(pcp_dir)
     results.update(bench("bench_prometheus_cpp"))
+    try:
+        with lttng.session(os.path.join(BUILD, "tools"), "blixard_bench") as env:
+            results.update(bench("bench_lttng", env))
+    except (lttng.Missing, subprocess.TimeoutExpired) as error:
+        print(f"  (left out: LTTng-UST: {error})")
+    print("  (left out: opentelemetry-cpp is not in Debian 12)")
     for threads in ("1", "2"):
         for kind in ("counter", "histogram", "span"):
             limit = next((v for k, v in results.items() if k.startswith(f"limit/{kind}: ")
@@ -95,6 +103,15 @@ def drain():
         row(name[:-2], value, limit)
         if "ring ->" in name:
             row("", 1e9 / value, unit="spans/s")
+
+
+def loss():
+    print("\nSpans from two threads to a collector on python3-grpcio, over loopback; counted by both ends", flush=True)
+    node = os.path.join(BUILD, "test/support/bin/span_node")
+    if not os.path.exists(node):
+        print(f"  (left out: {node} is not built)")
+        return
+    subprocess.run(["/usr/bin/python3", os.path.join(HERE, "loss.py"), BUILD], timeout=600, check=False)
 
 
 # ---- processes ---------------------------------------------------------------------------------
@@ -257,6 +274,8 @@ def main():
         drain()
     if "http" in PARTS:
         http()
+    if "loss" in PARTS:
+        loss()
     if "storage" in PARTS:
         storage()
     if "idle" in PARTS:

@@ -15,7 +15,8 @@ build="gcc make pkg-config libc6-dev libevent-dev libprotobuf-c-dev protobuf-c-c
 demo="$build python3-minimal python3 python3-grpcio python3-protobuf curl ca-certificates"
 test="$demo g++ git libclang-rt-14-dev libclang-common-14-dev clang-format clang-tidy shellcheck libcriterion-dev
   python3-prometheus-client python3-grpc-tools protobuf-compiler procps iproute2 util-linux strace
-  prometheus-cpp-dev libpcp3-dev libpcp-mmv1-dev fio nbdkit libnbd-bin fuse3 e2fsprogs openssl"
+  python3-prometheus-client python3-grpc-tools protobuf-compiler procps iproute2 util-linux strace
+  prometheus-cpp-dev libpcp3-dev libpcp-mmv1-dev liblttng-ust-dev fio nbdkit libnbd-bin fuse3 e2fsprogs openssl"
 
 group=${1:-test}
 case $group in

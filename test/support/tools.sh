@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Unpack Debian packages into DIR (default build/tools) without installing them, because installing
-# would start a service: prometheus (with promtool), node_exporter.
+# would start a service: prometheus (with promtool), node_exporter, lttng-tools with
+# the libraries that only they use.
 #
 #   tools.sh [DIR] PACKAGE...
 set -euo pipefail

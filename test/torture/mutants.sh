@@ -23,16 +23,16 @@ mutants() {
 	cat <<'LIST'
 slack: the floor's slack passes what was acknowledged|shm/ring.c|step_agent|s/if (listening && is_above(floor + head_size/if (0 \&\& is_above(floor + head_size/
 admit: sheds though nobody listens|shm/ring.c|step_writer|s/^\tif (!listening)$/\tif (0)/
-drop: counts a drop while the slot says ENDING|shm/slot.c|step_writer|/ctl_word(gen, BLIX_SLOT_DROPPING))/d
+drop: counts a drop while the slot says ENDING|shm/slot.c|step_writer|/blix_slot_ctl(gen, BLIX_SLOT_DROPPING))/d
 settle: a dead owner's lane is freed as it is|shm/lane.c|step_writer|/(void)blix_slots_settle(view, lane);/d
 ack: overwrites the acknowledgement in use|shm/ring.c|step_agent|s/uint32_t other = 1 - (\(.*\));/uint32_t other = \1;/
 quarantine: compares live tail and floor|shm/ring.c|kill_random|s/^\tif (reader->quarantined)$/\tif (tail - blix_load_acquire(\&ring->floor) > reader->view->lane.ring_bytes)\n\t\treturn give_up(reader, tail);\n&/
 recheck: does not look at the floor again after copying|shm/ring.c|kill_random|s/^\tif (is_above(floor, pos)) { \/\* re-check.*$/\tif (0) {/
-floor: stored after the bytes it gives up|shm/ring.c|step_writer|/blix_store_relaxed(&writer->ring->floor, floor)/d; s/^\twriter->tail += pad + size;/\tblix_store_relaxed(\&writer->ring->floor, writer->floor);\n&/
-tail: published before the words are there|shm/ring.c|step_writer|s/^\tcopy_in(writer, entry, size, pad);/\tblix_store_release(\&writer->ring->tail, writer->tail + pad + size);\n&/
+floor: stored after the bytes it gives up|shm/ring.c|step_writer|/blix_store_relaxed(&writer->ring->floor, floor)/d; s/^\twriter->tail += writer->reserved;/\tblix_store_relaxed(\&writer->ring->floor, writer->floor);\n&/
+tail: published before the words are there|shm/ring.c|step_writer|s/^\tblix_ring_fill_words(writer->body.*/\tblix_store_release(\&writer->ring->tail, writer->tail + writer->reserved);\n&/
 seq: a new owner repeats the last number|shm/ring.c|step_writer|s/\(writer->seq = blix_load_data(record + 1)\) + 1;/\1;/
-order: ENDING before the position it is judged by|shm/slot.c|step_writer|/blix_store_relaxed(&slot->end_pos, writer->tail);/d; s/^\treason = blix_ring_write(writer, record, listening);/\tblix_store_relaxed(\&slot->end_pos, writer->tail);\n&/
-free: the slot is given up before the record is written|shm/slot.c|step_writer|s/^\treason = blix_ring_write(writer, record, listening);/\tblix_store_release(\&slot->ctl, ctl_word(gen, BLIX_SLOT_FREE));\n&/
+order: ENDING before the position it is judged by|shm/slot.c|step_writer|/blix_store_relaxed(&slot->end_pos, writer->tail);/d; s/^\treason = write_record(slot, writer, record, listening);/\tblix_store_relaxed(\&slot->end_pos, writer->tail);\n&/
+free: the slot is given up before the record is written|shm/slot.c|step_writer|s/^\treason = write_record(slot, writer, record, listening);/\tblix_store_release(\&slot->ctl, blix_slot_ctl(gen, BLIX_SLOT_FREE));\n&/
 holder: lane 0's writer outlives the death of its holder|shm/lane.c|step_writer|s/ || shared->owner_left != owner//
 LIST
 }

@@ -605,6 +605,37 @@ Test(span, a_full_slot_drops_and_counts_and_keeps_what_it_has)
 	cr_expect_eq(r->span.dropped_links, 1);
 }
 
+/* Both calls: they lay the bytes of a last word together each on a way of its own. */
+Test(span, texts_of_every_length_are_recorded_as_they_are)
+{
+	const char *const whole = "abcdefghijklmnopqrstuvwxyz";
+	open_with(4, 8);
+	for (size_t len = 0; len <= 26; len++) {
+		const struct record_read *r;
+		struct blix_item_seen item;
+		char name[16];
+		blix_span span;
+		struct blix_attr attr = blix_attr_text(BLIX_KEY("in.a.run"), whole, len);
+
+		snprintf(name, sizeof(name), "length %zu", len);
+		span = begin(name);
+		blix_span_text(span, BLIX_KEY("alone"), whole, len);
+		blix_span_attrs(span, &attr, 1);
+		blix_span_end(span);
+		r = the_span(name);
+		for (int i = 0; i < 2; i++) {
+			uint8_t padded[32] = {0};
+
+			memcpy(padded, whole, len);
+			cr_assert(file_records_item(&file, file_records_items(r), BLIX_ITEM_STRING,
+						    i ? "in.a.run" : "alone", 0, &item));
+			cr_expect_eq(item.head.len, len);
+			cr_expect_arr_eq(item.value, padded, (len + 7) & ~(size_t)7,
+					 "with zeros up to a whole word");
+		}
+	}
+}
+
 Test(span, long_texts_are_cut_between_characters)
 {
 	struct blix_item_seen item;
