@@ -57,6 +57,13 @@ def items(service, request):
                 yield resource, scope.scope.name, item
 
 
+def value_of(point):
+    """A number, or the count of a histogram; whichever .proto the message is of."""
+    if hasattr(point, "count"):
+        return point.count
+    return next((getattr(point, f.name) for f, _ in point.ListFields() if f.name in ("as_int", "as_double")), 0)
+
+
 def describe(service, resource, scope, item):
     line = {"kind": {"trace": "span", "metrics": "metric", "logs": "log"}[service], "resource": resource, "scope": scope}
     if service == "metrics":
@@ -64,8 +71,7 @@ def describe(service, resource, scope, item):
                      ("gauge", "sum", "histogram", "exponential_histogram", "summary")), None)
         points = getattr(item, data).data_points if data else []
         return line | {"name": item.name, "unit": item.unit, "data": data, "points": len(points),
-                       "values": [[attributes(p.attributes), p.count if "histogram" in data else p.as_int if p.HasField("as_int") else p.as_double]
-                                  for p in points]}
+                       "values": [[attributes(getattr(p, "attributes", ())), value_of(p)] for p in points]}
     line |= {"trace_id": item.trace_id.hex(), "span_id": item.span_id.hex(), "attributes": attributes(item.attributes)}
     if service == "logs":
         return line | {"time": item.time_unix_nano, "severity": item.severity_number, "body": plain(item.body)}
