@@ -267,8 +267,8 @@ json_t *status_json(const struct serve_status *s, const struct figure figures[FI
 	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", STATUS_SCHEMA,
 			 "time", seconds(s->now_unix_ns), "node", node_json(s), "figures",
 			 figures_json(figures), "file", file_json(s), "open_spans",
-			 open_spans_json(s), "control", control_json(s), "exports",
-			 exports_json(s), "agent", agent_json(s));
+			 open_spans_json(s), "control", control_json(s), "exports", exports_json(s),
+			 "agent", agent_json(s));
 }
 
 void serve_status_json(const struct serve_source *source, const struct serve_request *request,

@@ -110,10 +110,10 @@ int spool_bench_put(struct spool_bench *b, const char *destination, const struct
 {
 	struct answer a = {0};
 
-	return finish(b,
-		      spool_put(b->spool, destination, "traces", row, origin, origin ? 1 : 0,
-				on_put, &a),
-		      &a);
+	return finish(
+		b,
+		spool_put(b->spool, destination, "traces", row, origin, origin ? 1 : 0, on_put, &a),
+		&a);
 }
 
 int spool_bench_take(struct spool_bench *b, const char *destination, struct spool_row *ret_row)
