@@ -1,6 +1,8 @@
 /* agent/input/self.c - see self.h. */
 #include "agent/input/self.h"
 
+#include "agent/input/registration.h"
+
 #include "agent/input/host_parse.h"
 #include "agent/input/proc_file.h"
 #include "shm/layout.h"
@@ -98,35 +100,10 @@ struct self *self_free(struct self *self)
 
 /* ---- families -------------------------------------------------------------------------------- */
 
-/* A registration goes on after its first error and reports it at the end. */
-struct registration {
-	struct self *self;
-	struct snapshot *s;
-	int error;
-};
-
-static uint32_t family(struct registration *r, uint32_t slot)
-{
-	const struct blix_metric *row;
-	uint32_t id = 0;
-	int e = blix_metric_describe(slot, &row);
-
-	if (e == 0)
-		e = snapshot_family_of(r->s, row, r->self->start_unix_ns, &id);
-	if (r->error == 0)
-		r->error = e;
-	return id;
-}
-
 static uint32_t labelled(struct registration *r, uint32_t slot, const struct snapshot_label *labels,
 			 uint32_t n_labels)
 {
-	uint32_t id = 0, in_family = family(r, slot);
-	int e = r->error ? r->error
-			 : snapshot_series(r->s, in_family, labels, n_labels, false, false, &id);
-
-	r->error = e;
-	return id;
+	return registration_series(r, registration_family(r, slot), labels, n_labels);
 }
 
 static uint32_t plain(struct registration *r, uint32_t slot)
@@ -139,24 +116,20 @@ static uint32_t one(struct registration *r, uint32_t slot, const char *key, cons
 	return labelled(r, slot, &(struct snapshot_label){key, value}, 1);
 }
 
-static void register_node(struct registration *r)
+static void register_node(struct self *self, struct registration *r)
 {
-	struct self *self = r->self;
-
 	self->node_up = plain(r, BLIX_node_up);
 	for (int i = 0; i < TARGET_NODES; i++)
 		self->node_states[i] =
 			one(r, BLIX_node_state, "state", target_node_name((enum target_node)i));
-	self->info_family = family(r, BLIX_node_info);
+	self->info_family = registration_family(r, BLIX_node_info);
 	self->heartbeat = plain(r, BLIX_node_heartbeat_timestamp_seconds);
 	self->start = plain(r, BLIX_node_start_time_seconds);
 	self->cpu_wait = plain(r, BLIX_node_cpu_wait_seconds_total);
 }
 
-static void register_rings(struct registration *r)
+static void register_rings(struct self *self, struct registration *r)
 {
-	struct self *self = r->self;
-
 	for (int i = 0; i < DRAIN_KINDS; i++)
 		self->records[i] = one(r, BLIX_agent_ring_records_total, "kind",
 				       drain_kind_name((enum drain_kind)i));
@@ -171,11 +144,9 @@ static void register_rings(struct registration *r)
 	self->used_ratio = plain(r, BLIX_agent_ring_used_ratio);
 }
 
-static void register_input(struct registration *r)
+static void register_input(struct self *self, struct registration *r)
 {
-	struct self *self = r->self;
-
-	self->build_family = family(r, BLIX_agent_build_info);
+	self->build_family = registration_family(r, BLIX_agent_build_info);
 	for (int i = 0; i < TARGET_FILES; i++)
 		self->file_states[i] = one(r, BLIX_agent_shm_state, "state",
 					   target_file_name((enum target_file)i));
@@ -187,16 +158,14 @@ static void register_input(struct registration *r)
 		self->lanes[i] = one(r, BLIX_agent_lanes, "state", lane_states[i]);
 	self->incarnations = plain(r, BLIX_agent_incarnations_total);
 	self->orphans = plain(r, BLIX_agent_orphans_pending);
-	register_rings(r);
+	register_rings(self, r);
 	self->listen_up = plain(r, BLIX_agent_listen_up);
 	self->log_dropped = plain(r, BLIX_agent_log_lines_dropped_total);
 	self->sampling_ratio = plain(r, BLIX_agent_sampling_ratio);
 }
 
-static void register_process(struct registration *r)
+static void register_process(struct self *self, struct registration *r)
 {
-	struct self *self = r->self;
-
 	self->cpu = plain(r, BLIX_process_cpu_seconds_total);
 	self->resident = plain(r, BLIX_process_resident_memory_bytes);
 	self->address_space = plain(r, BLIX_process_virtual_memory_bytes);
@@ -207,13 +176,13 @@ static void register_process(struct registration *r)
 
 int self_register(struct self *self, struct snapshot *s)
 {
-	struct registration r = {.self = self, .s = s};
+	struct registration r = {.s = s, .start_unix_ns = self->start_unix_ns};
 
 	self->has_build = false;
 	self->has_info = false;
-	register_node(&r);
-	register_input(&r);
-	register_process(&r);
+	register_node(self, &r);
+	register_input(self, &r);
+	register_process(self, &r);
 	return r.error;
 }
 

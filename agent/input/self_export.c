@@ -1,6 +1,8 @@
 /* agent/input/self_export.c - see self_export.h. */
 #include "agent/input/self_export.h"
 
+#include "agent/input/registration.h"
+
 #include "shm/metric.h"
 
 #include <stddef.h>
@@ -38,50 +40,22 @@ static const struct value_spec {
 
 /* ---- families -------------------------------------------------------------------------------- */
 
-/* A registration goes on after its first error and reports it at the end. */
-struct registration {
-	struct snapshot *s;
-	uint64_t start_unix_ns;
-	int error;
-};
-
-static uint32_t family(struct registration *r, uint32_t slot)
-{
-	const struct blix_metric *row;
-	uint32_t id = 0;
-	int e = blix_metric_describe(slot, &row);
-
-	if (e == 0)
-		e = snapshot_family_of(r->s, row, r->start_unix_ns, &id);
-	if (r->error == 0)
-		r->error = e;
-	return id;
-}
-
-static uint32_t series(struct registration *r, uint32_t in_family,
-		       const struct snapshot_label *labels, uint32_t n_labels)
-{
-	uint32_t id = 0;
-
-	if (r->error == 0)
-		r->error = snapshot_series(r->s, in_family, labels, n_labels, false, false, &id);
-	return id;
-}
-
 int self_export_register(struct self_export *self, struct snapshot *s, uint64_t start_unix_ns)
 {
 	struct registration r = {.s = s, .start_unix_ns = start_unix_ns};
 
-	self->results = family(&r, BLIX_agent_export_items_total);
-	self->dropped = family(&r, BLIX_agent_export_dropped_items_total);
-	self->failures = family(&r, BLIX_agent_export_failures_total);
+	self->results = registration_family(&r, BLIX_agent_export_items_total);
+	self->dropped = registration_family(&r, BLIX_agent_export_dropped_items_total);
+	self->failures = registration_family(&r, BLIX_agent_export_failures_total);
 	for (int i = 0; i < SELF_EXPORT_VALUES; i++)
-		self->values[i] = family(&r, specs[i].slot);
+		self->values[i] = registration_family(&r, specs[i].slot);
 	/* Without a series: nothing is sampled out here, and no credentials have an end. */
-	family(&r, BLIX_agent_export_sampled_out_items_total);
-	family(&r, BLIX_agent_export_credentials_expiry_timestamp_seconds);
-	self->cover = series(&r, family(&r, BLIX_agent_spool_cover_seconds), NULL, 0);
-	self->degraded = series(&r, family(&r, BLIX_agent_spool_degraded), NULL, 0);
+	registration_family(&r, BLIX_agent_export_sampled_out_items_total);
+	registration_family(&r, BLIX_agent_export_credentials_expiry_timestamp_seconds);
+	self->cover = registration_series(
+		&r, registration_family(&r, BLIX_agent_spool_cover_seconds), NULL, 0);
+	self->degraded = registration_series(&r, registration_family(&r, BLIX_agent_spool_degraded),
+					     NULL, 0);
 	self->n_pipes = 0;
 	if (r.error == 0) {
 		snapshot_hide_series(s, self->cover, true);
@@ -99,18 +73,18 @@ static int register_pipe(struct self_export *self, struct snapshot *s, struct se
 
 	for (int i = 0; i < SELF_EXPORT_RESULTS; i++) {
 		labels[2] = (struct snapshot_label){"result", results[i]};
-		p->results[i] = series(&r, self->results, labels, 3);
+		p->results[i] = registration_series(&r, self->results, labels, 3);
 	}
 	for (int i = 0; i < FIGURES_DROPS; i++) {
 		labels[2] = (struct snapshot_label){"reason", figures_drop_names[i]};
-		p->dropped[i] = series(&r, self->dropped, labels, 3);
+		p->dropped[i] = registration_series(&r, self->dropped, labels, 3);
 	}
 	for (int i = 0; i < FIGURES_FAILURES; i++) {
 		labels[2] = (struct snapshot_label){"reason", figures_failure_names[i]};
-		p->failures[i] = series(&r, self->failures, labels, 3);
+		p->failures[i] = registration_series(&r, self->failures, labels, 3);
 	}
 	for (int i = 0; i < SELF_EXPORT_VALUES; i++)
-		p->values[i] = series(&r, self->values[i], labels, 2);
+		p->values[i] = registration_series(&r, self->values[i], labels, 2);
 	return r.error;
 }
 

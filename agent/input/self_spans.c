@@ -1,6 +1,8 @@
 /* agent/input/self_spans.c - see self_spans.h. */
 #include "agent/input/self_spans.h"
 
+#include "agent/input/registration.h"
+
 #include "shm/metric.h"
 
 #include <string.h>
@@ -22,54 +24,32 @@ static const char *const kinds[BATCH_SIGNALS] = {"span", "log"};
 
 /* ---- families -------------------------------------------------------------------------------- */
 
-/* A registration goes on after its first error and reports it at the end. */
-struct registration {
-	struct snapshot *s;
-	uint64_t start_unix_ns;
-	int error;
-};
-
-static uint32_t family(struct registration *r, uint32_t slot)
-{
-	const struct blix_metric *row;
-	uint32_t id = 0;
-	int e = blix_metric_describe(slot, &row);
-
-	if (e == 0)
-		e = snapshot_family_of(r->s, row, r->start_unix_ns, &id);
-	if (r->error == 0)
-		r->error = e;
-	return id;
-}
-
 static uint32_t series(struct registration *r, uint32_t in_family, const char *key,
 		       const char *value)
 {
 	const struct snapshot_label label = {key, value};
-	uint32_t id = 0;
 
-	if (r->error == 0)
-		r->error = snapshot_series(r->s, in_family, &label, key ? 1 : 0, false, false, &id);
-	return id;
+	return registration_series(r, in_family, &label, key ? 1 : 0);
 }
 
 int self_spans_register(struct self_spans *self, struct snapshot *s, uint64_t start_unix_ns)
 {
 	struct registration r = {.s = s, .start_unix_ns = start_unix_ns};
-	uint32_t f = family(&r, BLIX_agent_ring_unacknowledged_items);
+	uint32_t f = registration_family(&r, BLIX_agent_ring_unacknowledged_items);
 
 	for (int i = 0; i < BATCH_SIGNALS; i++)
 		self->unacknowledged[i] = series(&r, f, "kind", kinds[i]);
-	self->crashed = series(&r, family(&r, BLIX_agent_spans_crashed_total), NULL, NULL);
-	self->torn = series(&r, family(&r, BLIX_agent_spans_torn_total), NULL, NULL);
-	f = family(&r, BLIX_agent_redacted_total);
+	self->crashed =
+		series(&r, registration_family(&r, BLIX_agent_spans_crashed_total), NULL, NULL);
+	self->torn = series(&r, registration_family(&r, BLIX_agent_spans_torn_total), NULL, NULL);
+	f = registration_family(&r, BLIX_agent_redacted_total);
 	for (int i = 0; i < SELF_SPANS_ACTIONS; i++)
 		self->redacted[i] = series(&r, f, "action", actions[i]);
-	f = family(&r, BLIX_agent_decode_problems_total);
+	f = registration_family(&r, BLIX_agent_decode_problems_total);
 	for (int i = 0; i < SELF_SPANS_PROBLEMS; i++)
 		self->problems[i] = series(&r, f, "reason", problems[i].reason);
-	self->open_family = family(&r, BLIX_span_open);
-	self->oldest_family = family(&r, BLIX_span_open_oldest_seconds);
+	self->open_family = registration_family(&r, BLIX_span_open);
+	self->oldest_family = registration_family(&r, BLIX_span_open_oldest_seconds);
 	self->n_names = 0;
 	return r.error;
 }

@@ -2,6 +2,7 @@
 #include "rpc_fault.h"
 
 #include "test/cluster/log.h"
+#include "test/cluster/record/record_rpc.h"
 #include "test/cluster/storage/disk.h"
 
 #include <errno.h>
@@ -9,31 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of gRPC, by number. */
-static const char *const codes[] = {
-	"OK",
-	"CANCELLED",
-	"UNKNOWN",
-	"INVALID_ARGUMENT",
-	"DEADLINE_EXCEEDED",
-	"NOT_FOUND",
-	"ALREADY_EXISTS",
-	"PERMISSION_DENIED",
-	"RESOURCE_EXHAUSTED",
-	"FAILED_PRECONDITION",
-	"ABORTED",
-	"OUT_OF_RANGE",
-	"UNIMPLEMENTED",
-	"INTERNAL",
-	"UNAVAILABLE",
-	"DATA_LOSS",
-	"UNAUTHENTICATED",
-};
-
 static bool code_of(const char *name, grpc_status_code *ret_code)
 {
-	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-		if (!strcmp(name, codes[i])) {
+	for (int i = GRPC_STATUS_OK; i <= GRPC_STATUS_UNAUTHENTICATED; i++) {
+		if (!strcmp(name, record_rpc_code_name((grpc_status_code)i))) {
 			*ret_code = (grpc_status_code)i;
 			return true;
 		}
