@@ -39,17 +39,6 @@ static void read_config(struct check_report *report)
 			  "nothing is sent: OTEL_EXPORTER_OTLP_ENDPOINT is not set for the agent");
 }
 
-/* The address without its query, which may hold a key. */
-static int shown_len(const struct otlp_endpoint *e)
-{
-	return (int)strcspn(e->url, "?");
-}
-
-static const char *shown_end(const struct otlp_endpoint *e)
-{
-	return e->url[shown_len(e)] ? "?..." : "";
-}
-
 /* The PEM texts of an endpoint that TLS accepts. 0; a negative errno, said. */
 static int read_credentials(struct check_report *report, enum otlp_signal s,
 			    struct credentials *ret_credentials)
@@ -87,10 +76,9 @@ static void say_endpoint(struct check_report *report, enum otlp_signal s)
 			 e->n_headers == 1 ? "" : "s");
 	if (e->timeout_ms)
 		snprintf(timeout, sizeof(timeout), "%" PRIu32 " ms an attempt", e->timeout_ms);
-	check_say(report, FINE, "export", "%s to %.*s%s by %s, %s%s%s%s", otlp_signal_names[s],
-		  shown_len(e), e->url, shown_end(e), otlp_protocol_names[e->protocol], timeout,
-		  e->gzip ? ", gzip" : "", headers,
-		  e->client_cert_file[0] ? ", client certificate" : "");
+	check_say(report, FINE, "export", "%s to %s by %s, %s%s%s%s", otlp_signal_names[s],
+		  e->shown_url, otlp_protocol_names[e->protocol], timeout, e->gzip ? ", gzip" : "",
+		  headers, e->client_cert_file[0] ? ", client certificate" : "");
 }
 
 void check_exports(struct check_report *report)
@@ -126,10 +114,9 @@ static void on_answer(void *arg, const struct verdict *v)
 	if (!fine && v->code >= 0)
 		snprintf(code, sizeof(code), " (%s status %d)",
 			 e->protocol == TRANSPORT_GRPC ? "gRPC" : "HTTP", v->code);
-	check_say(a->report, fine ? FINE : BAD, "export", "%s to %.*s%s by %s: %s%s%s%s",
-		  otlp_signal_names[a->signal], shown_len(e), e->url, shown_end(e),
-		  otlp_protocol_names[e->protocol], verdict_name(v->kind), code,
-		  v->message[0] ? ": " : "", v->message);
+	check_say(a->report, fine ? FINE : BAD, "export", "%s to %s by %s: %s%s%s%s",
+		  otlp_signal_names[a->signal], e->shown_url, otlp_protocol_names[e->protocol],
+		  verdict_name(v->kind), code, v->message[0] ? ": " : "", v->message);
 	event_base_loopbreak(a->base);
 }
 

@@ -53,7 +53,7 @@ static void read_config(struct pipeline *p)
 			continue;
 		}
 		log_line(LOG_LEVEL_INFO, "export_config", "%s go to %s by %s", otlp_signal_names[i],
-			 to->url, otlp_protocol_names[to->protocol]);
+			 to->shown_url, otlp_protocol_names[to->protocol]);
 	}
 }
 

@@ -306,7 +306,7 @@ void export_figures(const struct export *e, struct figures *ret_figures)
 			struct figures_pipe *p = &ret_figures->pipes[ret_figures->n++];
 
 			pipe_figures(e->pipes[i], p);
-			p->address = e->config->signals[i].url;
+			p->address = e->config->signals[i].shown_url;
 		}
 	if (!e->spool)
 		return;

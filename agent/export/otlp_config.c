@@ -505,6 +505,14 @@ static void read_metrics(struct reader *r)
 	number(r, "OTEL_METRIC_EXPORT_INTERVAL", 1, MS_MAX, &r->config->metric_interval_ms);
 }
 
+static void show_url(struct otlp_endpoint *e)
+{
+	size_t len = strcspn(e->url, "?");
+
+	snprintf(e->shown_url, sizeof(e->shown_url), "%.*s%s", (int)len, e->url,
+		 e->url[len] ? "?..." : "");
+}
+
 void otlp_config_read(otlp_getenv get, void *arg, struct otlp_config *ret_config)
 {
 	struct reader r = {get, arg, ret_config};
@@ -516,8 +524,10 @@ void otlp_config_read(otlp_getenv get, void *arg, struct otlp_config *ret_config
 		warn(&r, "OTEL_CONFIG_FILE is not supported: the file is not read, the other "
 			 "OTEL_ variables hold");
 	ret_config->disabled = boolean(&r, "OTEL_SDK_DISABLED", &is_set);
-	for (int s = 0; s < OTLP_SIGNALS; s++)
+	for (int s = 0; s < OTLP_SIGNALS; s++) {
 		read_signal(&r, (enum otlp_signal)s);
+		show_url(&ret_config->signals[s]);
+	}
 	read_batch(&r, OTLP_TRACES, "OTEL_BSP", 5000);
 	read_batch(&r, OTLP_LOGS, "OTEL_BLRP", 1000);
 	read_metrics(&r);

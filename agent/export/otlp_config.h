@@ -34,6 +34,8 @@ struct otlp_endpoint {
 	bool on;
 	enum transport_protocol protocol;
 	char url[OTLP_CONFIG_URL_MAX]; /* complete, with the path of the signal for HTTP */
+	/* The same for people: a query may hold a key, so "?..." stands for it. */
+	char shown_url[OTLP_CONFIG_URL_MAX + 8];
 	uint32_t n_headers;
 	struct transport_header headers[OTLP_CONFIG_HEADERS_MAX]; /* all secret */
 	char header_bytes[OTLP_CONFIG_HEADER_BYTES_MAX];

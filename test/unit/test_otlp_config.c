@@ -772,3 +772,16 @@ Test(otlp_config, a_long_value_is_shown_in_part)
 	load();
 	warned("zzzzzzzzzz...", "gzip");
 }
+
+Test(otlp_config, an_address_is_shown_without_its_query)
+{
+	set("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+	set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://c.example/v1/traces?api_key=hunter2");
+	set("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://c.example/v1/logs");
+	load();
+	cr_assert(config.signals[OTLP_TRACES].on);
+	cr_expect_not_null(strstr(config.signals[OTLP_TRACES].url, "hunter2"), "it is sent");
+	cr_expect_str_eq(config.signals[OTLP_TRACES].shown_url, "https://c.example/v1/traces?...");
+	cr_expect_str_eq(config.signals[OTLP_LOGS].shown_url, "https://c.example/v1/logs");
+	cr_expect_str_eq(config.signals[OTLP_METRICS].shown_url, "");
+}
